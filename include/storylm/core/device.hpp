@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief The Device concept and the CPU device: memory, an execution order, scratch.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string_view>
+
+#include <storylm/core/error.hpp>
+#include <storylm/core/scratch.hpp>
+
+namespace storylm {
+
+/// A cheap handle to one execution context. Copies are the same context: work given to them runs in order.
+template <class D>
+concept Device = std::copyable<D> && requires(const D& d, void* p, const void* q, std::size_t bytes) {
+  { D::name } -> std::convertible_to<std::string_view>;
+  { d.allocate(bytes) } -> std::same_as<void*>;
+  d.deallocate(p);
+  d.fill_zero(p, bytes);
+  d.copy_from_host(p, q, bytes);
+  d.copy_to_host(p, q, bytes);
+  d.copy(p, q, bytes);
+  d.synchronize();
+  d.scratch();
+};
+
+struct CpuOptions {
+  int threads = 0;  ///< 0: as many as the machine offers
+};
+
+/// Host memory and host threads. A default-made Cpu is a context of its own; pass copies around to share one.
+class Cpu {
+ public:
+  static constexpr std::string_view name = "cpu";
+  static constexpr std::align_val_t alignment{64};
+
+  /// Host memory on 64-byte boundaries.
+  struct Memory {
+    static void* allocate(std::size_t bytes) { return ::operator new(bytes, alignment); }
+    static void deallocate(void* p) noexcept { ::operator delete(p, alignment); }
+  };
+  using Scratch = ScratchStack<Memory>::Frame;
+
+  explicit Cpu(CpuOptions options = {}) : context_(std::make_shared<Context>()) {
+    expects<ArgumentError>(options.threads >= 0, "Cpu", "threads must not be negative: ", options.threads);
+    context_->threads = options.threads;
+  }
+
+  [[nodiscard]] void* allocate(std::size_t bytes) const { return Memory::allocate(bytes); }
+  void deallocate(void* p) const noexcept { Memory::deallocate(p); }
+  void fill_zero(void* p, std::size_t bytes) const noexcept {
+    if (bytes != 0) std::memset(p, 0, bytes);
+  }
+  void copy_from_host(void* to, const void* from, std::size_t bytes) const noexcept { copy(to, from, bytes); }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) const noexcept { copy(to, from, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) const noexcept {
+    if (bytes != 0) std::memcpy(to, from, bytes);
+  }
+  void synchronize() const noexcept {}
+
+  /// A frame of the context's scratch stack; memory taken from it lives as long as the frame.
+  [[nodiscard]] Scratch scratch() const { return Scratch(context_->scratch); }
+  /// The number of threads asked for; 0 means all. kernels/cpu/parallel.hpp interprets it.
+  [[nodiscard]] int threads() const noexcept { return context_->threads; }
+
+ private:
+  struct Context {
+    int threads = 0;
+    ScratchStack<Memory> scratch;
+  };
+  std::shared_ptr<Context> context_;
+};
+static_assert(Device<Cpu>);
+
+}  // namespace storylm
