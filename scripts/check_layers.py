@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Checks who includes whom in include/storylm, and the rules that a compiler does not know.
+
+    check_layers.py [FOLDER]     FOLDER holds the library's headers (default: include/storylm of this repository)
+
+The rules are those of docs/design: a header sees its own layer and lower ones; Eigen stays in kernels/cpu, OpenMP in
+kernels/cpu/parallel.hpp, CUDA behind kernels/backends.hpp, a third party's headers in the header of the target that links it.
+Prints one line for each breach and exits with 1 if there is any.
+"""
+import pathlib
+import re
+import sys
+
+# Each sees itself and all before it.
+LADDER = ["core", "tensor", "kernels", "ops", "nn", "optim", "models", "generate", "evaluate", "train"]
+BESIDE = {
+    "detail": {"core"},
+    "text": {"core", "tensor"},
+    "data": {"core", "tensor"},
+    "distributed": {"core", "tensor"},
+    "io": set(LADDER[: LADDER.index("models") + 1]),
+}
+FOLDERS = set(LADDER) | set(BESIDE)
+# Headers of a target of their own: nothing outside that target (and the umbrella) may include them.
+OWN_TARGET = {
+    "storylm::io": re.compile(r"io/|data/stories|train/run_state"),
+    "storylm::sentencepiece": re.compile(r"text/sentencepiece"),
+}
+# Who may include which third party's headers.
+THIRD_PARTY = [
+    (re.compile(r"(unsupported/)?Eigen/"), re.compile(r"kernels/cpu/"), "Eigen stays inside kernels/cpu"),
+    (re.compile(r"omp\.h$"), re.compile(r"kernels/cpu/parallel\.hpp$"), "OpenMP stays inside kernels/cpu/parallel.hpp"),
+    (re.compile(r"boost/"), OWN_TARGET["storylm::io"], "Boost stays inside storylm::io"),
+    (re.compile(r"sentencepiece"), OWN_TARGET["storylm::sentencepiece"], "SentencePiece stays inside storylm::sentencepiece"),
+    (re.compile(r"CLI/"), re.compile(r"$^"), "CLI11 is for the programs"),
+]
+# Words in code (comments do not count) and the files that may use them.
+WORDS = [
+    (re.compile(r"__CUDACC__"), re.compile(r".*\.cuh$|kernels/backends\.hpp$|core/host_device\.hpp$"), "__CUDACC__"),
+    (re.compile(r"STORYLM_WITH_CUDA"), re.compile(r"kernels/backends\.hpp$|storylm\.hpp$"), "STORYLM_WITH_CUDA"),
+    (re.compile(r"#\s*pragma\s+omp|_Pragma\(\s*\"omp"), re.compile(r"kernels/cpu/parallel\.hpp$"), "an OpenMP pragma"),
+    (re.compile(r"\bkernel\s*<"), re.compile(r"(?!nn/)"), "kernel<> (nn/ calls ops::)"),
+    (re.compile(r"\bthread_local\b"), re.compile(r"(?!kernels/)"), "thread_local"),
+    (re.compile(r"\b(assert|exit|abort)\s*\("), re.compile(r"$^"), "assert, exit or abort (throw an Error)"),
+]
+MACROS = {"STORYLM_CUDA_CHECK", "STORYLM_HOST_DEVICE"}
+LINES = 500
+
+
+def sees(layer):
+    if layer in BESIDE:
+        return BESIDE[layer] | {layer} | ({"detail"} if layer != "detail" else set())
+    below = set(LADDER[: LADDER.index(layer) + 1])
+    if layer == "train":
+        below |= set(BESIDE)
+    return below | {"detail"} if layer != "core" else below
+
+
+def without_comments(text):
+    """The code alone, with as many lines."""
+    keep = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.S)
+    return keep.sub(lambda m: m.group() if m.group()[0] == '"' else "\n" * m.group().count("\n"), text)
+
+
+def check_include(name, target):
+    """Breaches of one header's one include; both are paths below include/storylm."""
+    layer, other = name.split("/")[0], target.split("/")[0]
+    if target == "storylm.hpp":
+        yield "includes the umbrella, which is for users"
+        return
+    if "/" not in target:
+        return  # version.hpp
+    if other not in FOLDERS:
+        yield f"includes {target}, whose folder is no layer"
+    elif other not in sees(layer):
+        yield f"includes {target}: {layer} must not see {other}"
+    if target.endswith(".cuh") and not name.endswith(".cuh") and name != "kernels/backends.hpp":
+        yield f"includes {target}; only kernels/backends.hpp includes a .cuh"
+    if target.startswith("kernels/cuda/") and layer != "kernels":
+        yield f"includes {target}; kernels/cuda is not seen above kernels"
+    for owner, pattern in OWN_TARGET.items():
+        if pattern.match(target) and not pattern.match(name):
+            yield f"includes {target}, which belongs to {owner}"
+
+
+def check_header(name, text):
+    """Breaches in one header, without its name."""
+    code = without_comments(text)
+    for target in re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', code, re.M):
+        if target.startswith("storylm/"):
+            if "/" in name:
+                yield from check_include(name, target.removeprefix("storylm/"))
+            continue
+        for pattern, allowed, what in THIRD_PARTY:
+            if pattern.match(target) and not allowed.match(name):
+                yield f"includes {target}: {what}"
+    for pattern, allowed, what in WORDS:
+        if pattern.search(code) and not allowed.match(name):
+            yield f"uses {what}"
+    defined = set(re.findall(r"^\s*#\s*define\s+(\w+)", code, re.M))
+    undefined = set(re.findall(r"^\s*#\s*undef\s+(\w+)", code, re.M))
+    for macro in sorted(defined - undefined - MACROS):
+        yield f"leaves the macro {macro} defined"
+    if not text.startswith("// SPDX-License-Identifier: MIT\n"):
+        yield "does not begin with // SPDX-License-Identifier: MIT"
+    if "@file" not in text or "@brief" not in text:
+        yield "has no @file or no @brief"
+    if not name.endswith(".inc.hpp") and not re.search(r"^#pragma once$", text, re.M):
+        yield "has no #pragma once"
+    if text.count("\n") > LINES:
+        yield f"has {text.count(chr(10))} lines; {LINES} are the most"
+
+
+def check(root):
+    """All breaches below root, each as 'header: what', and the number of headers."""
+    breaches, headers = [], 0
+    for path in sorted(root.rglob("*")):
+        if path.suffix not in {".hpp", ".cuh"}:
+            continue
+        headers += 1
+        name = path.relative_to(root).as_posix()
+        if "/" in name and name.split("/")[0] not in FOLDERS:
+            breaches.append(f"{name}: its folder is no layer")
+            continue
+        breaches += [f"{name}: {what}" for what in check_header(name, path.read_text(encoding="utf-8"))]
+    return breaches, headers
+
+
+def main():
+    default = pathlib.Path(__file__).resolve().parent.parent / "include" / "storylm"
+    root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    breaches, headers = check(root)
+    if headers == 0:
+        breaches.append(f"no header in {root}")
+    print("\n".join(breaches) if breaches else f"{headers} headers: layers ok")
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

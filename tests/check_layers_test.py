@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Every rule of scripts/check_layers.py refuses what it is there for, and nothing else."""
+import pathlib
+import sys
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
+import check_layers  # noqa: E402
+
+HEAD = "// SPDX-License-Identifier: MIT\n/// @file\n/// @brief A header.\n#pragma once\n"
+
+
+def breaches(name, body):
+    return list(check_layers.check_header(name, HEAD + body))
+
+
+class Layers(unittest.TestCase):
+    def refused(self, name, body, word):
+        found = breaches(name, body)
+        self.assertEqual(len(found), 1, found)
+        self.assertIn(word, found[0])
+
+    def allowed(self, name, body):
+        self.assertEqual(breaches(name, body), [])
+
+    def test_ladder(self):
+        self.allowed("nn/linear.hpp", "#include <storylm/ops/matmul.hpp>\n#include <storylm/detail/fixed.hpp>\n")
+        self.refused("ops/matmul.hpp", "#include <storylm/nn/linear.hpp>\n", "ops must not see nn")
+        self.refused("core/error.hpp", "#include <storylm/detail/fixed.hpp>\n", "core must not see detail")
+        self.refused("nn/linear.hpp", "#include <storylm/misc/a.hpp>\n", "no layer")
+        self.refused("nn/linear.hpp", "#include <storylm/storylm.hpp>\n", "umbrella")
+        self.allowed("io/checkpoint.hpp", "#include <storylm/models/config.hpp>\n")
+        self.refused("io/checkpoint.hpp", "#include <storylm/generate/sampler.hpp>\n", "io must not see generate")
+        self.refused("data/loader.hpp", "#include <storylm/text/tokenizer.hpp>\n", "data must not see text")
+        self.refused("models/config.hpp", "#include <storylm/data/loader.hpp>\n", "models must not see data")
+        self.allowed("train/step.hpp", "#include <storylm/data/loader.hpp>\n")
+
+    def test_own_targets(self):
+        self.allowed("train/run_state.hpp", "#include <storylm/io/checkpoint.hpp>\n")
+        self.refused("train/step.hpp", "#include <storylm/io/checkpoint.hpp>\n", "belongs to storylm::io")
+        self.refused("text/tokenizer.hpp", "#include <storylm/text/sentencepiece.hpp>\n", "belongs to storylm::sentencepiece")
+
+    def test_cuda(self):
+        self.allowed("kernels/backends.hpp", "#include <storylm/kernels/cuda/matmul.cuh>\n")
+        self.refused("kernels/cpu/matmul.hpp", "#include <storylm/kernels/cuda/matmul.cuh>\n", ".cuh")
+        self.refused("ops/matmul.hpp", "#include <storylm/kernels/cuda/matmul.hpp>\n", "not seen above kernels")
+        self.refused("nn/linear.hpp", "#ifdef __CUDACC__\n#endif\n", "__CUDACC__")
+
+    def test_third_parties(self):
+        self.allowed("kernels/cpu/matmul.hpp", "#include <Eigen/Core>\n")
+        self.refused("tensor/view.hpp", "#include <Eigen/Core>\n", "Eigen")
+        self.allowed("kernels/cpu/parallel.hpp", "#include <omp.h>\n#pragma omp parallel\n")
+        self.refused("kernels/cpu/matmul.hpp", "#include <omp.h>\n", "OpenMP")
+        self.refused("kernels/cpu/matmul.hpp", "#pragma omp parallel\n", "OpenMP")
+        self.refused("train/metrics.hpp", "#include <boost/json.hpp>\n", "Boost")
+        self.allowed("io/names.hpp", "#include <boost/json.hpp>\n")
+        self.refused("text/tokenizer.hpp", "#include <sentencepiece_processor.h>\n", "SentencePiece")
+
+    def test_words(self):
+        self.refused("nn/linear.hpp", "kernel<op::matmul, D>::run();\n", "kernel<>")
+        self.allowed("nn/linear.hpp", "// kernel<op::matmul, D> is called by ops\n")
+        self.refused("core/error.hpp", "assert(x);\n", "assert")
+        self.allowed("core/error.hpp", "static_assert(true);\n")
+        self.refused("core/error.hpp", "#define A 1\n", "macro A")
+        self.allowed("core/error.hpp", "#define A 1\n#undef A\n")
+
+    def test_form(self):
+        self.assertIn("SPDX", " ".join(check_layers.check_header("core/error.hpp", "/// @file @brief\n#pragma once\n")))
+        self.refused("core/error.hpp", "\n" * 501, "lines")
+
+
+if __name__ == "__main__":
+    unittest.main()
