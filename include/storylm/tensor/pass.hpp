@@ -16,9 +16,10 @@ template <Device D>
 struct Pass {
   D device;
   PackedView batch;                  ///< which row of an activation is which token of which sequence
-  const StepState* state = nullptr;  ///< in device memory; may be none outside training
+  StepState* state = nullptr;        ///< in device memory; may be none outside training
   std::uint64_t seed = 0;            ///< of the run's dropout masks
-  bool training = false;             ///< dropout is on, and caches keep what backward needs
+  bool training = false;             ///< dropout is on
+  bool row_invariant = false;        ///< matrix products by op::matmul_rows: a row does not depend on its neighbours
 };
 
 }  // namespace storylm

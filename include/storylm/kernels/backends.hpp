@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief The one place that decides which backends a translation unit sees.
+#pragma once
+
+// IWYU pragma: begin_exports
+#include <storylm/kernels/cpu/parallel.hpp>
+// IWYU pragma: end_exports
