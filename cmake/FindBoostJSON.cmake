@@ -4,10 +4,10 @@
 # in a package of its own, and a default Boost may be too old beside a newer one, so the headers alone are enough.
 # Variables: BoostJSON_FOUND, BoostJSON_VERSION. A tree unpacked by hand is named with -DBOOST_ROOT=DIR.
 if(NOT TARGET Boost::json)
-  find_package(Boost ${BoostJSON_FIND_VERSION} QUIET CONFIG OPTIONAL_COMPONENTS json HINTS ${BOOST_ROOT})
+  find_package(Boost ${BoostJSON_FIND_VERSION} QUIET CONFIG OPTIONAL_COMPONENTS json HINTS ${BOOST_ROOT} $ENV{BOOST_ROOT})
 endif()
 
-set(boost_json_hints ${BOOST_ROOT} ${Boost_INCLUDE_DIRS})
+set(boost_json_hints ${BOOST_ROOT} $ENV{BOOST_ROOT} ${Boost_INCLUDE_DIRS})
 if(TARGET Boost::json)
   get_target_property(boost_json_parent_dirs Boost::json INTERFACE_INCLUDE_DIRECTORIES)
   if(boost_json_parent_dirs)
