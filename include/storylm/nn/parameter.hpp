@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief A parameter: a shape, and views into the arenas that nn::allocate lays out.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include <storylm/tensor/tensor.hpp>
+
+namespace storylm::nn {
+
+/// Constructed with a shape only; nn::allocate gives it memory. Gradients and masters are of accumulator type.
+/// @tparam T dtype of the value
+template <FloatDtype T, Device D>
+class Parameter {
+ public:
+  using value_type = T;
+  using gradient_type = accumulator_t<T>;
+
+  /// @param decay whether weight decay applies; by custom to matrices and not to biases and norms
+  explicit Parameter(Shape shape) : Parameter(shape, shape.rank() > 1) {}
+  Parameter(Shape shape, bool decay) : shape_(shape), decay_(decay) {}
+
+  [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
+  [[nodiscard]] index_t size() const noexcept { return shape_.size(); }
+  [[nodiscard]] bool decay() const noexcept { return decay_; }
+
+  /// The value as a matrix: (rows, cols), or (1, n) for a vector.
+  [[nodiscard]] MatrixView<const T> value() const noexcept { return {value_, shape_.rows(), shape_.cols()}; }
+  /// The gradient, of the value's shape. @pre allocated with Gradients::yes
+  [[nodiscard]] MatrixView<gradient_type> gradient() const noexcept {
+    return {gradient_, shape_.rows(), shape_.cols()};
+  }
+
+  /// The only way to write a value from outside: sets master and value == round(master).
+  /// @throws ShapeError when the number of values is not the shape's
+  void assign(std::span<const gradient_type> values) {
+    expects<ShapeError>(static_cast<index_t>(values.size()) == size(), "Parameter::assign", "shape ", shape_, " needs ",
+                        size(), " values, got ", values.size());
+    assign_part(0, values);
+  }
+  /// Part of assign(): elements first, first + 1, ... in row-major order.
+  void assign_part(index_t first, std::span<const gradient_type> values) {
+    expects<ShapeError>(device_.has_value(), "Parameter::assign", "nn::allocate has not given it memory");
+    expects<ShapeError>(first >= 0 && first + static_cast<index_t>(values.size()) <= size(), "Parameter::assign",
+                        "elements ", first, " to ", first + static_cast<index_t>(values.size()), " of ", size());
+    if constexpr (std::is_same_v<T, gradient_type>) {
+      device_->copy_from_host(value_ + first, values.data(), values.size_bytes());
+    } else {
+      std::vector<T> rounded(values.size());
+      std::transform(values.begin(), values.end(), rounded.begin(), [](gradient_type v) { return T(v); });
+      device_->copy_from_host(value_ + first, rounded.data(), rounded.size() * sizeof(T));
+      if (master_ != nullptr) device_->copy_from_host(master_ + first, values.data(), values.size_bytes());
+    }
+  }
+  /// The master value where there is one, else the value.
+  [[nodiscard]] std::vector<gradient_type> to_host() const {
+    std::vector<gradient_type> values(static_cast<std::size_t>(size()));
+    read_part(0, values);
+    return values;
+  }
+  /// Part of to_host(): elements first, first + 1, ...
+  void read_part(index_t first, std::span<gradient_type> values) const {
+    expects<ShapeError>(device_.has_value(), "Parameter::read_part", "nn::allocate has not given it memory");
+    if constexpr (std::is_same_v<T, gradient_type>) {
+      device_->copy_to_host(values.data(), value_ + first, values.size_bytes());
+    } else if (master_ != nullptr) {
+      device_->copy_to_host(values.data(), master_ + first, values.size_bytes());
+    } else {
+      std::vector<T> stored(values.size());
+      device_->copy_to_host(stored.data(), value_ + first, stored.size() * sizeof(T));
+      std::transform(stored.begin(), stored.end(), values.begin(), [](T v) { return static_cast<gradient_type>(v); });
+    }
+  }
+  /// The gradient, copied to the host.
+  [[nodiscard]] std::vector<gradient_type> gradient_to_host() const {
+    expects<ShapeError>(gradient_ != nullptr, "Parameter::gradient_to_host", "allocated without gradients");
+    std::vector<gradient_type> values(static_cast<std::size_t>(size()));
+    device_->copy_to_host(values.data(), gradient_, values.size() * sizeof(gradient_type));
+    return values;
+  }
+
+  /// For nn::allocate: makes it a view of this memory. `master` and `gradient` may be null.
+  void bind(const D& device, T* value, gradient_type* master, gradient_type* gradient) {
+    device_ = device;
+    value_ = value;
+    master_ = master;
+    gradient_ = gradient;
+  }
+
+ private:
+  Shape shape_;
+  bool decay_;
+  std::optional<D> device_;
+  T* value_ = nullptr;
+  gradient_type* master_ = nullptr;
+  gradient_type* gradient_ = nullptr;
+};
+
+}  // namespace storylm::nn
