@@ -14,7 +14,7 @@ import math
 import pathlib
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 from torch import nn
 from torch.nn import functional
 
@@ -24,11 +24,19 @@ IGNORED = -100  # a position without target, as in torch.nn.functional.cross_ent
 
 
 def save(path, tensors, **metadata):
-    """One safetensors file; metadata values become JSON text."""
+    """One safetensors file; metadata values become JSON text.
+
+    safetensors writes the metadata in an order that changes from run to run; sorting it makes the file reproducible.
+    """
     text = {key: json.dumps(value) for key, value in metadata.items()}
     text["torch_version"] = torch.__version__
-    save_file({name: t.detach().clone().contiguous() for name, t in tensors.items()}, path, metadata=text)
-    path.chmod(0o644)
+    content = safetensors_bytes({name: t.detach().clone().contiguous() for name, t in tensors.items()}, metadata=text)
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    lines = json.dumps(header, separators=(",", ":")).encode()
+    lines += b" " * (-len(lines) % 8)
+    path.write_bytes(len(lines).to_bytes(8, "little") + lines + content[begin:])
     print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
 
 
@@ -196,8 +204,8 @@ def make_model(folder, file, architecture, config, lengths, factor, lr):
 def record(case, function, inputs, fixed=None):
     """Outputs and gradients of function(**inputs, **fixed) in float32 and float64, from the same float32 inputs.
 
-    Writes `case.<input>`, `case.dy` (the gradient that backward is given; none for a scalar), `case.y` and `case.d<input>`;
-    the float64 results have 64 at the end of their names.
+    Writes `case.<input>`, `case.dy` (the gradient that backward is given; none for a scalar), `case.y` and
+    `case.d<input>`; the float64 results have 64 at the end of their names.
     """
     out = {f"{case}.{name}": value for name, value in inputs.items()}
     dy = None
@@ -216,6 +224,11 @@ def packed_attention(q, k, v, offsets, window):
     """Attention of packed rows (tokens, heads, head_dim), computed padded."""
     q, k, v = (pad(rows, offsets, 0.0).transpose(1, 2) for rows in (q, k, v))
     return pack(attend(q, k, v, window).transpose(1, 2), offsets)
+
+
+def rotate_rows(x, **rest):
+    """RoPE of packed rows (tokens, heads, head_dim)."""
+    return rotate(x.transpose(0, 1), **rest).transpose(0, 1)
 
 
 # case: query heads, key and value heads, head size, window (0 = none)
@@ -261,7 +274,8 @@ def make_ops(folder):
     targets[[0, 4, 8]] = IGNORED
     fixed = {"target": targets, "ignore_index": IGNORED}
     add("cross_entropy", functional.cross_entropy, {"input": logits}, fixed, ignore_index=IGNORED)
-    for old, new in (("input", "logits"), ("dinput", "dlogits"), ("dinput64", "dlogits64"), ("y", "loss"), ("y64", "loss64")):
+    names = {"input": "logits", "dinput": "dlogits", "dinput64": "dlogits64", "y": "loss", "y64": "loss64"}
+    for old, new in names.items():
         tensors[f"cross_entropy.{new}"] = tensors.pop(f"cross_entropy.{old}")
     tensors["cross_entropy.targets"] = targets.int()
 
@@ -280,7 +294,7 @@ def make_ops(folder):
     for case, interleaved in (("rope_half", False), ("rope_interleaved", True)):
         inputs = {"x": torch.randn(len(positions), 2, 8)}
         fixed = {"positions": positions, "theta": 10000.0, "interleaved": interleaved}
-        add(case, lambda x, **rest: rotate(x.transpose(0, 1), **rest).transpose(0, 1), inputs, fixed, rope_theta=10000.0)
+        add(case, rotate_rows, inputs, fixed, rope_theta=10000.0)
     tensors["rope_positions"] = positions.int()
     tensors["sinusoidal64"] = sinusoidal_table(40, 24)
     save(folder / "ops.safetensors", tensors, cases=cases)
@@ -333,7 +347,8 @@ def make_optimizers(tensors, cases):
 
 
 def make_clipping(tensors, cases):
-    for case, factor, max_norm in (("above", 1.0, 1.0), ("below", 0.1, 1.0), ("other_limit", 1.0, 2.5), ("zero", 0.0, 1.0)):
+    kinds = (("above", 1.0, 1.0), ("below", 0.1, 1.0), ("other_limit", 1.0, 2.5), ("zero", 0.0, 1.0))
+    for case, factor, max_norm in kinds:
         grads = [factor * torch.randn(5, 4), factor * torch.randn(7)]
         cases[f"clip.{case}"] = {"max_norm": max_norm}
         for i, grad in enumerate(grads):

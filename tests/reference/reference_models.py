@@ -66,7 +66,7 @@ class RMSNorm(nn.Module):
 
 
 class EncoderModel(nn.Module):
-    """The reference system's model: post-norm nn.TransformerEncoder with a causal mask, sinusoidal positions, a head."""
+    """The reference system's model: nn.TransformerEncoder (post-norm, causal mask), sinusoidal positions, a head."""
 
     def __init__(self, config):
         super().__init__()
