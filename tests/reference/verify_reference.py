@@ -364,7 +364,8 @@ def verify_optim(path):
         check(f"optim xavier mean {row}", abs(tensors["xavier.mean"][row].item()), 5 * deviation / root)
         check(f"optim xavier variance {row}", abs(tensors["xavier.variance"][row].item() / deviation**2 - 1), 5 / root)
         check(f"optim xavier bound {row}", abs(tensors["xavier.bound"][row].item() - bound), 1e-15)
-    print(f"optim.safetensors: {len(cases)} cases, the plateau reduces {reductions} times in {len(tensors["plateau.lr"])} steps")
+    steps = len(tensors["plateau.lr"])
+    print(f"optim.safetensors: {len(cases)} cases, the plateau reduces {reductions} times in {steps} steps")
 
 
 def main():
