@@ -21,6 +21,7 @@ if(PROJECT_IS_TOP_LEVEL)
     set(CMAKE_CXX_COMPILER_LAUNCHER ${STORYLM_CCACHE})
   endif()
   set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+  set(CMAKE_CXX_EXTENSIONS OFF)
 endif()
 
 # Linked PRIVATE by every executable of this project, never by the library's own targets.

@@ -55,7 +55,11 @@ scripts/setup.sh --developer
 failed=()
 for stage in "${stages[@]}"; do
   echo "== $stage"
-  (set -e; "check_$stage") || failed+=("$stage")
+  set +e  # a subshell beside || would not stop at its first failure
+  (set -e; "check_$stage")
+  status=$?
+  set -e
+  [ "$status" = 0 ] || failed+=("$stage")
 done
 if [ "${#failed[@]}" -gt 0 ]; then
   echo "check.sh: failed: ${failed[*]}" >&2

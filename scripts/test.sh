@@ -15,6 +15,7 @@ case "${1:-}" in
 esac
 
 scripts/setup.sh
-configure build -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=$werror
+configure build -DCMAKE_BUILD_TYPE=Release -DSTORYLM_BUILD_TESTS=ON -DSTORYLM_BUILD_EXAMPLES=ON \
+  -DSTORYLM_WERROR=$werror
 build build all all_verify_interface_header_sets
 run_tests build

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+# cmake -DSOURCE_DIR= -DWORK_DIR= -P user_presets_test.cmake: what STORYLM_PRESETS accepts, and what it says of the rest.
+# As the driver it runs itself once per case (-DPRESETS=...), because a fatal error ends a script.
+cmake_minimum_required(VERSION 3.25)
+set(PROJECT_SOURCE_DIR ${SOURCE_DIR})
+include(${SOURCE_DIR}/cmake/presets.cmake)
+if(DEFINED PRESETS)
+  storylm_write_user_presets("${PRESETS}" ${WORK_DIR}/storylm_user_presets.hpp)
+  return()
+endif()
+
+function(expect presets result sentence)
+  execute_process(COMMAND ${CMAKE_COMMAND} -DSOURCE_DIR=${SOURCE_DIR} -DWORK_DIR=${WORK_DIR} "-DPRESETS=${presets}"
+                          -P ${CMAKE_CURRENT_FUNCTION_LIST_FILE} RESULT_VARIABLE status ERROR_VARIABLE errors)
+  string(REGEX REPLACE "[ \n]+" " " errors "${errors}")  # CMake wraps
+  if(result STREQUAL "accepted")
+    if(NOT status EQUAL 0)
+      message(FATAL_ERROR "\"${presets}\" is refused: ${errors}")
+    endif()
+    file(READ ${WORK_DIR}/storylm_user_presets.hpp errors)
+  elseif(status EQUAL 0)
+    message(FATAL_ERROR "\"${presets}\" is accepted")
+  endif()
+  string(FIND "${errors}" "${sentence}" position)
+  if(position EQUAL -1)
+    message(FATAL_ERROR "\"${presets}\": no \"${sentence}\" in: ${errors}")
+  endif()
+endfunction()
+
+set(good "vocab_size=8000,d_model=384,d_ff=1536,n_layers=6,n_heads=6,max_len=256")
+expect("" accepted "STORYLM_PRESETS is empty")
+expect("mine:${good}" accepted "config.vocab_size = 8000;")
+expect("mine:${good};other:${good};" accepted "f.template operator()<other>(\"other\");")
+expect("${good}" refused "is not NAME:field=value")
+expect("Mine:${good}" refused "is not NAME:field=value")
+expect("mine:${good};mine:${good}" refused "\"mine\" is there twice")
+expect("mine:${good},d_ff=7" refused "\"mine\" sets d_ff twice")
+expect("mine:${good},d_mode=7" refused "d_mode, which is no field of TransformerConfig")
+expect("mine:vocab_size=8000" refused "does not set d_model")
+expect("mine:${good},n_layers=six" refused "\"n_layers=six\" in \"mine\" is not field=value")
