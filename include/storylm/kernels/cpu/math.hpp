@@ -28,12 +28,18 @@ template <class T>
 #endif
 }
 
+/// `yes` or `no` by masks: from ?: g++ makes branches, and loops with branches stay scalar.
+[[nodiscard]] inline float select(bool condition, float yes, float no) {
+  const std::uint32_t mask = 0U - static_cast<std::uint32_t>(condition);
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(yes) & mask) | (std::bit_cast<std::uint32_t>(no) & ~mask));
+}
+
 /// e^x within 1 ulp (2 without fused multiply-add); 0 and infinity beyond the range, NaN stays NaN.
 [[nodiscard]] inline float exp(float x) {
   constexpr float round_to_integer = 12582912.0F;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   constexpr float least = -104.0F, greatest = 89.0F;  // beyond them the result is 0 or infinity anyhow
-  x = x < least ? least : x;                          // written so that a NaN passes
-  x = x > greatest ? greatest : x;
+  x = select(x < least, least, x);                    // written so that a NaN passes
+  x = select(x > greatest, greatest, x);
   const float shifted = multiply_add(x, 1.44269504F, round_to_integer);
   const float n = shifted - round_to_integer;
   float r = multiply_add(n, -0.693359375F, x);  // x - n ln 2, the constant in two parts
@@ -64,13 +70,13 @@ template <class T>
   p = multiply_add(p, s, -3.33332819422e-1F);
   const float small = multiply_add(p * s, a, a);
   const float large = 1.0F - 2.0F / (exp(2.0F * a) + 1.0F);
-  return std::copysign(a < 0.625F ? small : large, x);
+  return std::copysign(select(a < 0.625F, small, large), x);
 }
 
 /// erf x within 2 ulp.
 [[nodiscard]] inline float erf(float x) {
   float a = std::fabs(x);
-  a = a > 4.0F ? 4.0F : a;  // erf(4) rounds to 1
+  a = select(a > 4.0F, 4.0F, a);  // erf(4) rounds to 1
   const float s = a * a;
   float p = -5.96761703e-4F;
   p = multiply_add(p, s, 4.99119423e-3F);
@@ -86,7 +92,7 @@ template <class T>
   q = multiply_add(q, a, -1.28717512e-1F);
   q = multiply_add(q, a, -a);
   const float large = 1.0F - exp(q);
-  return std::copysign(a > 0.927734375F ? large : small, x);
+  return std::copysign(select(a > 0.927734375F, large, small), x);
 }
 
 /// 1 / (1 + e^-x) within 3 ulp where the result is normal; below it is rounded to 0.
