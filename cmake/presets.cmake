@@ -2,15 +2,12 @@
 #
 #   mine:vocab_size=8000,d_model=384,d_ff=1536,n_layers=6,n_heads=6,max_len=256;other:...
 #
-# A field that is not named keeps its default. What the numbers must satisfy, the model itself checks.
+# A field that is not named keeps its default of nn/transformer_config.hpp. What the numbers must satisfy, the model itself checks.
 
 # storylm_write_user_presets(<text> <file>)
 function(storylm_write_user_presets text file)
   set(example "mine:vocab_size=8000,d_model=384,d_ff=1536,n_layers=6,n_heads=6,max_len=256")
-  set(known)
-  if(EXISTS ${PROJECT_SOURCE_DIR}/include/storylm/models/config.hpp)
-    file(READ ${PROJECT_SOURCE_DIR}/include/storylm/models/config.hpp known)
-  endif()
+  file(READ ${PROJECT_SOURCE_DIR}/include/storylm/nn/transformer_config.hpp known)
   set(names)
   set(definitions)
   set(calls)
@@ -33,21 +30,21 @@ function(storylm_write_user_presets text file)
       string(STRIP "${field}" field)
       if(NOT field MATCHES "^([a-z][a-z0-9_]*)=([0-9]+|true|false|[A-Z][A-Za-z]*::[a-z][a-z0-9_]*)$")
         message(FATAL_ERROR "STORYLM_PRESETS: \"${field}\" in \"${name}\" is not field=value with a value that is a number, "
-                            "true, false or an enumerator such as Norm::rms_norm")
+                            "true, false or an enumerator such as NormKind::rms_norm")
       endif()
       set(key ${CMAKE_MATCH_1})
       set(value ${CMAKE_MATCH_2})
       if(key IN_LIST seen)
         message(FATAL_ERROR "STORYLM_PRESETS: \"${name}\" sets ${key} twice")
       endif()
-      if(known AND NOT known MATCHES "[ \t]${key}( =|=|{|;)")
+      if(NOT known MATCHES " ${key} = ")
         message(FATAL_ERROR "STORYLM_PRESETS: \"${name}\" sets ${key}, which is no field of TransformerConfig "
-                            "(include/storylm/models/config.hpp); for example \"${example}\"")
+                            "(include/storylm/nn/transformer_config.hpp); for example \"${example}\"")
       endif()
       list(APPEND seen ${key})
       string(APPEND assignments "  config.${key} = ${value};\n")
     endforeach()
-    foreach(key IN ITEMS vocab_size d_model d_ff n_layers n_heads max_len)
+    foreach(key IN ITEMS vocab_size d_model n_layers n_heads max_len)
       if(NOT key IN_LIST seen)
         message(FATAL_ERROR "STORYLM_PRESETS: \"${name}\" does not set ${key}; for example \"${example}\"")
       endif()
@@ -69,7 +66,7 @@ function(storylm_write_user_presets text file)
 @what@
 #pragma once
 
-#include <storylm/models/config.hpp>
+#include <storylm/nn/transformer_config.hpp>
 
 namespace storylm::presets::user {
 
