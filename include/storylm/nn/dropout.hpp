@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief Where a model drops: one site number per use of randomness, and the DropoutSpec of a pass.
+#pragma once
+
+#include <storylm/kernels/kernel.hpp>
+#include <storylm/tensor/pass.hpp>
+
+namespace storylm::nn {
+
+/// Dropout of one place in a model. There is no layer of its own: whichever op writes or adds the tensor applies it.
+/// Srivastava et al., JMLR 15 (2014).
+struct Dropout {
+  double probability = 0.0;
+  std::uint32_t site = 0;
+
+  /// What a kernel needs of it in this pass; inactive outside training.
+  template <Device D>
+  [[nodiscard]] DropoutSpec in(const Pass<D>& pass) const {
+    if (!pass.training || probability == 0.0) return {};
+    return {.probability = probability, .seed = pass.seed, .site = site, .state = pass.state};
+  }
+};
+
+/// Site numbers: the embedding's is 0, block b has four from 1 + 4 b on.
+struct DropoutSites {
+  static constexpr std::uint32_t embedding = 0;
+  static constexpr std::uint32_t attention(std::uint32_t block) { return 1 + 4 * block; }         // probabilities
+  static constexpr std::uint32_t attention_branch(std::uint32_t block) { return 2 + 4 * block; }  // before its residual
+  static constexpr std::uint32_t hidden(std::uint32_t block) { return 3 + 4 * block; }  // feed-forward, inside
+  static constexpr std::uint32_t feed_forward_branch(std::uint32_t block) { return 4 + 4 * block; }
+};
+
+}  // namespace storylm::nn

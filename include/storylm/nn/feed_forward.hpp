@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief The position-wise layers of a block: Mlp (one non-linearity) and SwiGlu (gated).
+#pragma once
+
+#include <storylm/nn/dropout.hpp>
+#include <storylm/nn/linear.hpp>
+#include <storylm/ops/activation.hpp>
+#include <storylm/ops/swiglu.hpp>
+
+namespace storylm::nn {
+
+struct FeedForwardOptions {
+  index_t width = 0;
+  index_t hidden = 0;
+  bool bias = true;
+  Activation activation = Activation::relu;  ///< Mlp only
+  Dropout dropout;                           ///< of the hidden values
+};
+
+/// y = down(dropout(f(up x))): x and y (tokens, width), inside (tokens, hidden).
+template <class P, Device D>
+class Mlp {
+ public:
+  using Element = activation_t<P>;
+  struct Cache {
+    Tensor<Element, D> pre;     // (tokens, hidden)  before f; none where f's backward does without (ReLU)
+    Tensor<Element, D> hidden;  // (tokens, hidden)  after f and dropout
+    Tensor<Element, D> y;       // (tokens, width)
+  };
+
+  explicit Mlp(FeedForwardOptions options)
+      : up({.in = options.width, .out = options.hidden, .bias = options.bias}),
+        down({.in = options.hidden, .out = options.width, .bias = options.bias}),
+        options_(options) {}
+
+  [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
+    const Shape inside{capacity.tokens, up.out()};
+    return {.pre = keeps_input() ? Tensor<Element, D>::uninitialised(inside, device) : Tensor<Element, D>{},
+            .hidden = Tensor<Element, D>::uninitialised(inside, device),
+            .y = Tensor<Element, D>::uninitialised({capacity.tokens, down.out()}, device)};
+  }
+  [[nodiscard]] MatrixView<const Element> forward(MatrixView<const Element> x, const Pass<D>& pass,
+                                                  Cache& cache) const {
+    const auto hidden = cache.hidden.rows(x.rows);
+    const auto pre = keeps_input() ? cache.pre.rows(x.rows) : hidden;
+    const auto y = cache.y.rows(x.rows);
+    up.apply(x, pre, pass);
+    ops::activation(pass.device, hidden, pre, options_.activation, options_.dropout.in(pass), pass.batch);
+    down.apply(hidden, y, pass);
+    return y;
+  }
+  void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
+                const Cache& cache, MatrixView<const Element> plus = {}) {
+    auto scratch = pass.device.scratch();
+    const MatrixView<Element> dhidden(scratch.template take<Element>(x.rows * up.out()), x.rows, up.out());
+    const auto hidden = cache.hidden.rows(x.rows);
+    down.parameter_gradients(hidden, dy, pass);
+    down.input_gradient(dy, dhidden, pass);
+    ops::activation_backward(pass.device, dhidden, dhidden, keeps_input() ? cache.pre.rows(x.rows) : hidden, hidden,
+                             options_.activation, options_.dropout.in(pass), pass.batch);
+    up.backward(x, dhidden, dx, pass, {}, plus);
+  }
+
+  template <class Self, class F>
+  static void visit(Self& self, F&& f) {
+    f("up", self.up);
+    f("down", self.down);
+  }
+
+  Linear<P, D> up;
+  Linear<P, D> down;
+
+ private:
+  [[nodiscard]] bool keeps_input() const { return ops::activation_needs_input<D, Element>(options_.activation); }
+
+  FeedForwardOptions options_;
+};
+static_assert(Layer<Mlp<float, Cpu>, Cpu>);
+
+/// y = down(dropout(silu(gate x) * up x)); gate and up are one matrix, gate first. Shazeer, arXiv:2002.05202.
+template <class P, Device D>
+class SwiGlu {
+ public:
+  using Element = activation_t<P>;
+  struct Cache {
+    Tensor<Element, D> gate_up;  // (tokens, 2 hidden)
+    Tensor<Element, D> hidden;   // (tokens, hidden)
+    Tensor<Element, D> y;        // (tokens, width)
+  };
+
+  explicit SwiGlu(FeedForwardOptions options)
+      : gate_up({.in = options.width, .out = 2 * options.hidden, .bias = options.bias}),
+        down({.in = options.hidden, .out = options.width, .bias = options.bias}),
+        dropout_(options.dropout) {}
+
+  [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
+    return {.gate_up = Tensor<Element, D>::uninitialised({capacity.tokens, gate_up.out()}, device),
+            .hidden = Tensor<Element, D>::uninitialised({capacity.tokens, down.in()}, device),
+            .y = Tensor<Element, D>::uninitialised({capacity.tokens, down.out()}, device)};
+  }
+  [[nodiscard]] MatrixView<const Element> forward(MatrixView<const Element> x, const Pass<D>& pass,
+                                                  Cache& cache) const {
+    const auto both = cache.gate_up.rows(x.rows);
+    const auto hidden = cache.hidden.rows(x.rows);
+    const auto y = cache.y.rows(x.rows);
+    gate_up.apply(x, both, pass);
+    ops::swiglu(pass.device, hidden, both, dropout_.in(pass), pass.batch);
+    down.apply(hidden, y, pass);
+    return y;
+  }
+  void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
+                const Cache& cache, MatrixView<const Element> plus = {}) {
+    auto scratch = pass.device.scratch();
+    const MatrixView<Element> dhidden(scratch.template take<Element>(x.rows * down.in()), x.rows, down.in());
+    const MatrixView<Element> dboth(scratch.template take<Element>(x.rows * gate_up.out()), x.rows, gate_up.out());
+    down.parameter_gradients(cache.hidden.rows(x.rows), dy, pass);
+    down.input_gradient(dy, dhidden, pass);
+    ops::swiglu_backward(pass.device, dboth, dhidden, cache.gate_up.rows(x.rows), dropout_.in(pass), pass.batch);
+    gate_up.backward(x, dboth, dx, pass, {}, plus);
+  }
+
+  template <class Self, class F>
+  static void visit(Self& self, F&& f) {
+    f("gate_up", self.gate_up);
+    f("down", self.down);
+  }
+
+  Linear<P, D> gate_up;
+  Linear<P, D> down;
+
+ private:
+  Dropout dropout_;
+};
+static_assert(Layer<SwiGlu<float, Cpu>, Cpu>);
+
+}  // namespace storylm::nn

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief From hidden states to logits and loss, chunk by chunk: the logits of a batch are never all in memory.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+
+#include <storylm/core/precision.hpp>
+#include <storylm/nn/module.hpp>
+#include <storylm/ops/column_sum.hpp>
+#include <storylm/ops/cross_entropy.hpp>
+#include <storylm/ops/elementwise.hpp>
+#include <storylm/ops/matmul.hpp>
+#include <storylm/ops/matmul_rows.hpp>
+
+namespace storylm::nn {
+
+struct HeadOptions {
+  index_t width = 0;
+  index_t vocab_size = 0;
+  bool bias = true;
+  bool tied = false;  ///< the weight belongs to the embedding; this layer has none of its own
+};
+
+/// logits (tokens, vocab_size) = hidden (tokens, width) weight^T + bias. The weight is passed in, for it may be tied.
+template <class P, Device D>
+class Head {
+ public:
+  using Element = activation_t<P>;
+  static constexpr index_t chunk = 1024;  ///< tokens whose logits are in memory at once
+
+  /// What a training forward leaves for backward: gradients of the *sum* of losses, not yet scaled.
+  struct Cache {
+    Tensor<Element, D> dhidden;        // (tokens, width)
+    Tensor<gradient_t<P>, D> dweight;  // (vocab_size, width)
+    Tensor<gradient_t<P>, D> dbias;    // (vocab_size)
+  };
+
+  explicit Head(HeadOptions options) : options_(options) {
+    if (!options.tied) weight.emplace(Shape{options.vocab_size, options.width});
+    if (options.bias) bias.emplace(Shape{options.vocab_size});
+  }
+
+  [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
+    return {.dhidden = Tensor<Element, D>::uninitialised({capacity.tokens, options_.width}, device),
+            .dweight = Tensor<gradient_t<P>, D>({options_.vocab_size, options_.width}, device),
+            .dbias = bias ? Tensor<gradient_t<P>, D>({options_.vocab_size}, device) : Tensor<gradient_t<P>, D>{}};
+  }
+
+  /// Logits of some rows.
+  void logits(MatrixView<const Element> hidden, MatrixView<const weight_t<P>> w, MatrixView<Element> y,
+              const Pass<D>& pass) const {
+    const auto b = bias ? bias->value() : MatrixView<const weight_t<P>>{};
+    if (pass.row_invariant) {
+      ops::matmul_rows(pass.device, y, hidden, w, b);
+    } else {
+      ops::matmul(pass.device, y, hidden, w, {.transpose_b = true}, b);
+    }
+  }
+  /// Adds the losses of all positions that have a target to *total (on the device). With a cache, also leaves there
+  /// what backward needs.
+  void loss(MatrixView<const Element> hidden, MatrixView<const weight_t<P>> w, double* total, const Pass<D>& pass,
+            Cache* cache) const {
+    if (cache != nullptr) {
+      pass.device.fill_zero(cache->dweight.data(), cache->dweight.bytes());
+      if (bias) pass.device.fill_zero(cache->dbias.data(), cache->dbias.bytes());
+    }
+    auto scratch = pass.device.scratch();
+    const index_t most = std::min(chunk, hidden.rows);
+    Element* const memory = scratch.template take<Element>(most * options_.vocab_size);  // (most, vocab_size)
+    auto* const losses = scratch.template take<accumulator_t<Element>>(most);            // (most)
+    for (index_t first = 0; first < hidden.rows; first += chunk) {
+      const index_t rows = std::min(chunk, hidden.rows - first);
+      const auto x = hidden.slice_rows(first, rows);
+      const MatrixView<Element> y(memory, rows, options_.vocab_size);
+      logits(x, w, y, pass);
+      ops::cross_entropy(pass.device, losses, y, pass.batch.targets + first, cache != nullptr);
+      ops::sum(pass.device, total, losses, rows);
+      if (cache == nullptr) continue;
+      ops::matmul(pass.device, cache->dhidden.matrix().slice_rows(first, rows), MatrixView<const Element>(y), w);
+      ops::matmul(pass.device, cache->dweight.matrix(), MatrixView<const Element>(y), x,
+                  {.transpose_a = true, .accumulate = true});
+      if (bias) ops::column_sum(pass.device, cache->dbias.matrix(), MatrixView<const Element>(y));
+    }
+  }
+  /// Adds the gradients of the *mean* over the step's targets to dw and the bias; returns that of `rows` hidden states.
+  [[nodiscard]] MatrixView<Element> backward(index_t rows, MatrixView<gradient_t<P>> dw, const Pass<D>& pass,
+                                             Cache& cache) {
+    const auto dhidden = cache.dhidden.rows(rows);
+    ops::scale_to_mean(pass.device, dhidden, MatrixView<const Element>(dhidden), pass.state, false);
+    ops::scale_to_mean(pass.device, dw, std::as_const(cache.dweight).matrix(), pass.state, true);
+    if (bias) ops::scale_to_mean(pass.device, bias->gradient(), std::as_const(cache.dbias).matrix(), pass.state, true);
+    return dhidden;
+  }
+
+  template <class Self, class F>
+  static void visit(Self& self, F&& f) {
+    if (self.weight) f("weight", *self.weight);
+    if (self.bias) f("bias", *self.bias);
+  }
+
+  std::optional<Parameter<weight_t<P>, D>> weight;  // (vocab_size, width)  none where tied
+  std::optional<Parameter<weight_t<P>, D>> bias;    // (vocab_size)
+
+ private:
+  HeadOptions options_;
+};
+static_assert(Module<Head<float, Cpu>>);
+
+}  // namespace storylm::nn

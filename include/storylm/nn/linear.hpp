@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief Affine map y = x W^T + b. PyTorch equivalent: torch.nn.Linear.
+#pragma once
+
+#include <optional>
+
+#include <storylm/core/precision.hpp>
+#include <storylm/nn/module.hpp>
+#include <storylm/ops/column_sum.hpp>
+#include <storylm/ops/elementwise.hpp>
+#include <storylm/ops/matmul.hpp>
+#include <storylm/ops/matmul_rows.hpp>
+
+namespace storylm::nn {
+
+struct LinearOptions {
+  index_t in = 0;
+  index_t out = 0;
+  bool bias = true;
+};
+
+/// Shapes: x (tokens, in), weight (out, in), bias (out), y (tokens, out).
+/// @tparam P dtype or Precision
+template <class P, Device D>
+class Linear {
+ public:
+  using Element = activation_t<P>;
+  struct Cache {
+    Tensor<Element, D> y;  // (tokens, out)
+  };
+
+  explicit Linear(LinearOptions options) : weight({options.out, options.in}) {
+    if (options.bias) bias.emplace(Shape{options.out});
+  }
+
+  [[nodiscard]] index_t in() const noexcept { return weight.shape()[1]; }
+  [[nodiscard]] index_t out() const noexcept { return weight.shape()[0]; }
+  [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
+    return {Tensor<Element, D>::uninitialised({capacity.tokens, out()}, device)};
+  }
+
+  [[nodiscard]] MatrixView<const Element> forward(MatrixView<const Element> x, const Pass<D>& pass,
+                                                  Cache& cache) const {
+    const auto y = cache.y.rows(x.rows);
+    apply(x, y, pass);
+    return y;
+  }
+  void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
+                const Cache&, MatrixView<const Element> plus = {}) {
+    parameter_gradients(x, dy, pass);
+    if (!dx) return;
+    if (plus && plus.data != dx.data) ops::copy(pass.device, dx, plus);
+    input_gradient(dy, dx, pass, static_cast<bool>(plus));
+  }
+
+  /// The parts, for layers that hold the memory themselves. y = x W^T + b.
+  void apply(MatrixView<const Element> x, MatrixView<Element> y, const Pass<D>& pass) const {
+    const auto b = bias ? bias->value() : MatrixView<const weight_t<P>>{};
+    if (pass.row_invariant) {
+      ops::matmul_rows(pass.device, y, x, weight.value(), b);
+    } else {
+      ops::matmul(pass.device, y, x, weight.value(), {.transpose_b = true}, b);
+    }
+  }
+  /// Adds d(weight) and d(bias).
+  void parameter_gradients(MatrixView<const Element> x, MatrixView<const Element> dy, const Pass<D>& pass) {
+    ops::matmul(pass.device, weight.gradient(), dy, x, {.transpose_a = true, .accumulate = true});
+    if (bias) ops::column_sum(pass.device, bias->gradient(), dy);
+  }
+  /// dx (+)= dy W.
+  void input_gradient(MatrixView<const Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
+                      bool accumulate = false) const {
+    ops::matmul(pass.device, dx, dy, weight.value(), {.accumulate = accumulate});
+  }
+
+  template <class Self, class F>
+  static void visit(Self& self, F&& f) {
+    f("weight", self.weight);
+    if (self.bias) f("bias", *self.bias);
+  }
+
+  Parameter<weight_t<P>, D> weight;               // (out, in)
+  std::optional<Parameter<weight_t<P>, D>> bias;  // (out)
+};
+static_assert(Layer<Linear<float, Cpu>, Cpu>);
+
+}  // namespace storylm::nn
