@@ -112,9 +112,24 @@ def check_header(name, text):
         yield f"has {text.count(chr(10))} lines; {LINES} are the most"
 
 
+def check_umbrella(text, names):
+    """The umbrella includes every header that users see, and declares nothing."""
+    code = without_comments(text)
+    included = set(re.findall(r"^\s*#\s*include\s*<storylm/([^>]+)>", code, re.M))
+    for name in sorted(names - included):
+        if not re.match(r"detail/|kernels/(cpu|cuda)/|storylm\.hpp$", name) and not name.endswith((".inc.hpp", ".cuh")):
+            yield f"does not include {name}"
+    if re.search(r"^\s*[^#\s]", code, re.M):
+        yield "declares something; it is a list of includes"
+
+
 def check(root):
     """All breaches below root, each as 'header: what', and the number of headers."""
     breaches, headers = [], 0
+    umbrella = root / "storylm.hpp"
+    if umbrella.exists():
+        names = {path.relative_to(root).as_posix() for path in root.rglob("*.hpp")}
+        breaches += [f"storylm.hpp: {what}" for what in check_umbrella(umbrella.read_text(encoding="utf-8"), names)]
     for path in sorted(root.rglob("*")):
         if path.suffix not in {".hpp", ".cuh"}:
             continue

@@ -66,6 +66,13 @@ class Layers(unittest.TestCase):
         self.refused("core/error.hpp", "#define A 1\n", "macro A")
         self.allowed("core/error.hpp", "#define A 1\n#undef A\n")
 
+    def test_umbrella(self):
+        names = {"storylm.hpp", "core/error.hpp", "detail/hash.hpp", "kernels/cpu/matmul.hpp"}
+        good = "#pragma once\n#include <storylm/core/error.hpp>  // why\n"
+        self.assertEqual(list(check_layers.check_umbrella(good, names)), [])
+        self.assertEqual(len(list(check_layers.check_umbrella(good + "int x;\n", names))), 1)
+        self.assertEqual(list(check_layers.check_umbrella("#pragma once\n", names)), ["does not include core/error.hpp"])
+
     def test_form(self):
         self.assertIn("SPDX", " ".join(check_layers.check_header("core/error.hpp", "/// @file @brief\n#pragma once\n")))
         self.refused("core/error.hpp", "\n" * 501, "lines")
