@@ -9,13 +9,14 @@
 
 #include <bit>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 
 namespace storylm::cpu {
 
 /// a * b + c, rounded once where the target has fused multiply-add and twice where it has not: never left to the
 /// compiler's choice.
-template <class T>
+template <std::floating_point T>
 [[nodiscard]] inline T multiply_add(T a, T b, T c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   if constexpr (sizeof(T) == sizeof(float)) {
