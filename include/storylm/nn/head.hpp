@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
+#include <utility>
 
 #include <storylm/core/precision.hpp>
 #include <storylm/nn/module.hpp>
@@ -51,7 +53,7 @@ class Head {
   /// Logits of some rows.
   void logits(MatrixView<const Element> hidden, MatrixView<const weight_t<P>> w, MatrixView<Element> y,
               const Pass<D>& pass) const {
-    const auto b = bias ? bias->value() : MatrixView<const weight_t<P>>{};
+    const auto* b = bias ? bias->value().data : nullptr;
     if (pass.row_invariant) {
       ops::matmul_rows(pass.device, y, hidden, w, b);
     } else {
@@ -68,29 +70,35 @@ class Head {
     }
     auto scratch = pass.device.scratch();
     const index_t most = std::min(chunk, hidden.rows);
-    Element* const memory = scratch.template take<Element>(most * options_.vocab_size);  // (most, vocab_size)
-    auto* const losses = scratch.template take<accumulator_t<Element>>(most);            // (most)
+    auto* const memory = scratch.template take<Element>(most * options_.vocab_size);  // (most, vocab_size)
+    auto* const losses = scratch.template take<accumulator_t<Element>>(most);         // (most)
     for (index_t first = 0; first < hidden.rows; first += chunk) {
       const index_t rows = std::min(chunk, hidden.rows - first);
+      const auto count = static_cast<std::size_t>(rows);
       const auto x = hidden.slice_rows(first, rows);
       const MatrixView<Element> y(memory, rows, options_.vocab_size);
       logits(x, w, y, pass);
-      ops::cross_entropy(pass.device, losses, y, pass.batch.targets + first, cache != nullptr);
-      ops::sum(pass.device, total, losses, rows);
+      ops::cross_entropy(pass.device, std::span(losses, count), y, std::span(pass.batch.targets + first, count),
+                         cache != nullptr);
+      ops::sum(pass.device, total, std::span<const accumulator_t<Element>>(losses, count));
       if (cache == nullptr) continue;
-      ops::matmul(pass.device, cache->dhidden.matrix().slice_rows(first, rows), MatrixView<const Element>(y), w);
-      ops::matmul(pass.device, cache->dweight.matrix(), MatrixView<const Element>(y), x,
-                  {.transpose_a = true, .accumulate = true});
-      if (bias) ops::column_sum(pass.device, cache->dbias.matrix(), MatrixView<const Element>(y));
+      ops::matmul(pass.device, cache->dhidden.matrix().slice_rows(first, rows), y, w);
+      ops::matmul(pass.device, cache->dweight.matrix(), y, x, {.transpose_a = true, .accumulate = true});
+      if (bias) ops::column_sum(pass.device, cache->dbias.data(), y);
     }
   }
   /// Adds the gradients of the *mean* over the step's targets to dw and the bias; returns that of `rows` hidden states.
   [[nodiscard]] MatrixView<Element> backward(index_t rows, MatrixView<gradient_t<P>> dw, const Pass<D>& pass,
                                              Cache& cache) {
+    const auto scale = [&](auto y, auto x, bool accumulate) {
+      const auto size = [](auto m) { return static_cast<std::size_t>(m.rows * m.cols); };
+      ops::scale_to_mean(pass.device, std::span(y.data, size(y)), std::span(std::as_const(x).data, size(x)), pass.state,
+                         accumulate);
+    };
     const auto dhidden = cache.dhidden.rows(rows);
-    ops::scale_to_mean(pass.device, dhidden, MatrixView<const Element>(dhidden), pass.state, false);
-    ops::scale_to_mean(pass.device, dw, std::as_const(cache.dweight).matrix(), pass.state, true);
-    if (bias) ops::scale_to_mean(pass.device, bias->gradient(), std::as_const(cache.dbias).matrix(), pass.state, true);
+    scale(dhidden, MatrixView<const Element>(dhidden), false);
+    scale(dw, std::as_const(cache.dweight).matrix(), true);
+    if (bias) scale(bias->gradient(), std::as_const(cache.dbias).matrix(), true);
     return dhidden;
   }
 

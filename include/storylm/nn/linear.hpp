@@ -50,13 +50,14 @@ class Linear {
                 const Cache&, MatrixView<const Element> plus = {}) {
     parameter_gradients(x, dy, pass);
     if (!dx) return;
-    if (plus && plus.data != dx.data) ops::copy(pass.device, dx, plus);
-    input_gradient(dy, dx, pass, static_cast<bool>(plus));
+    const bool in_place = plus.data == dx.data;
+    input_gradient(dy, dx, pass, in_place);
+    if (plus && !in_place) ops::add(pass.device, dx, plus);
   }
 
   /// The parts, for layers that hold the memory themselves. y = x W^T + b.
   void apply(MatrixView<const Element> x, MatrixView<Element> y, const Pass<D>& pass) const {
-    const auto b = bias ? bias->value() : MatrixView<const weight_t<P>>{};
+    const auto* b = bias ? bias->value().data : nullptr;
     if (pass.row_invariant) {
       ops::matmul_rows(pass.device, y, x, weight.value(), b);
     } else {
@@ -66,7 +67,7 @@ class Linear {
   /// Adds d(weight) and d(bias).
   void parameter_gradients(MatrixView<const Element> x, MatrixView<const Element> dy, const Pass<D>& pass) {
     ops::matmul(pass.device, weight.gradient(), dy, x, {.transpose_a = true, .accumulate = true});
-    if (bias) ops::column_sum(pass.device, bias->gradient(), dy);
+    if (bias) ops::column_sum(pass.device, bias->gradient().data, dy);
   }
   /// dx (+)= dy W.
   void input_gradient(MatrixView<const Element> dy, MatrixView<Element> dx, const Pass<D>& pass,

@@ -62,8 +62,13 @@ class Norm {
     const auto rows = x.residual.rows;
     const auto y = cache.y.rows(rows);
     const auto sum = x.branch ? cache.sum.rows(rows) : MatrixView<Element>{};
-    call<false>(pass.device, y, sum, cache.stats.rows(rows), x.residual, x.branch, weight.value(), bias_value(), eps_,
-                x.dropout.in(pass), pass.batch);
+    if constexpr (has_bias) {
+      ops::layer_norm(pass.device, y, sum, cache.stats.rows(rows), x.residual, x.branch, weight.value(), bias_value(),
+                      eps_, x.dropout.in(pass), pass.batch);
+    } else {
+      ops::rms_norm(pass.device, y, sum, cache.stats.rows(rows), x.residual, x.branch, weight.value(), eps_,
+                    x.dropout.in(pass), pass.batch);
+    }
     return y;
   }
   /// residual + dropout(branch), as the last forward with this stream and cache made it.
@@ -74,8 +79,15 @@ class Norm {
   /// may be none, dx.branch must be there exactly if x.branch is.
   void backward(const Stream<const Element>& x, MatrixView<const Element> dy, const Stream<Element>& dx,
                 const Pass<D>& pass, const Cache& cache, MatrixView<const Element> plus = {}) {
-    call<true>(pass.device, dx.residual, dx.branch, weight.gradient(), bias_gradient(), dy, value(x, cache),
-               cache.stats.rows(dy.rows), weight.value(), plus, x.dropout.in(pass), pass.batch);
+    const auto stats = cache.stats.rows(dy.rows);
+    if constexpr (has_bias) {
+      const auto dbias = bias ? bias->gradient() : MatrixView<gradient_t<P>>{};
+      ops::layer_norm_backward(pass.device, dx.residual, dx.branch, weight.gradient(), dbias, dy, value(x, cache),
+                               stats, weight.value(), plus, x.dropout.in(pass), pass.batch);
+    } else {
+      ops::rms_norm_backward(pass.device, dx.residual, dx.branch, weight.gradient(), dy, value(x, cache), stats,
+                             weight.value(), plus, x.dropout.in(pass), pass.batch);
+    }
   }
 
   void initialise() {
@@ -93,16 +105,7 @@ class Norm {
   std::optional<Parameter<weight_t<P>, D>> bias;  // (width)
 
  private:
-  template <bool backward, class... Arguments>
-  static void call(Arguments&&... arguments) {
-    if constexpr (backward) {
-      ops::norm_backward<Op>(std::forward<Arguments>(arguments)...);
-    } else {
-      ops::norm<Op>(std::forward<Arguments>(arguments)...);
-    }
-  }
   [[nodiscard]] auto bias_value() const { return bias ? bias->value() : MatrixView<const weight_t<P>>{}; }
-  [[nodiscard]] auto bias_gradient() const { return bias ? bias->gradient() : MatrixView<gradient_t<P>>{}; }
 
   double eps_;
 };

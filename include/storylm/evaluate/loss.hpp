@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief Mean loss of a model over any number of packed batches.
+#pragma once
+
+#include <cmath>
+
+#include <storylm/tensor/pass.hpp>
+#include <storylm/tensor/tensor.hpp>
+
+namespace storylm::evaluate {
+
+/// Adds up losses batch by batch, without dropout; the result is the mean over all target tokens.
+/// @tparam Model a TransformerLM or nn::TransformerStack
+template <class Model>
+class LossMeter {
+ public:
+  using device_type = typename Model::device_type;
+
+  /// @param capacity of the largest batch
+  LossMeter(const Model& model, const Capacity& capacity)
+      : model_(&model), cache_(model.make_inference_cache(capacity)), total_({1}, model.device()) {}
+
+  void reset() {
+    model_->device().fill_zero(total_.data(), total_.bytes());
+    targets_ = 0;
+  }
+  void add(const Packed<device_type>& batch) {
+    const Pass<device_type> pass{.device = model_->device(), .batch = batch.view()};
+    model_->loss(model_->hidden(pass, cache_), total_.data(), pass);
+    targets_ += batch.target_count();
+  }
+
+  /// Target tokens added.
+  [[nodiscard]] index_t targets() const noexcept { return targets_; }
+  /// Mean negative log-likelihood in nats per target token; 0 when there was none.
+  [[nodiscard]] double mean() const {
+    return targets_ == 0 ? 0.0 : total_.to_host().front() / static_cast<double>(targets_);
+  }
+  /// exp(mean()).
+  [[nodiscard]] double perplexity() const { return std::exp(mean()); }
+
+ private:
+  const Model* model_;
+  typename Model::Cache cache_;
+  Tensor<double, device_type> total_;  // (1)
+  index_t targets_ = 0;
+};
+
+}  // namespace storylm::evaluate
