@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief op::adam on the CPU: Adam and AdamW with the arithmetic of PyTorch's single-tensor implementation.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include <storylm/kernels/cpu/lanes.hpp>
+#include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/kernel.hpp>
+
+namespace storylm {
+
+template <cpu::Real T>
+struct kernel<op::adam, Cpu, T> {
+  /// One step over every segment of the arena; m, v (size). The gaps between segments are not touched.
+  static void run(const Cpu& device, ArenaView<T> arena, T* m, T* v, std::int64_t* t, const AdamConstants& constants,
+                  const StepState* state) {
+    if (state->skip != 0) return;
+    ++*t;
+    const auto steps = static_cast<double>(*t);
+    const double correction1 = 1.0 - std::pow(constants.beta1, steps);
+    const double correction2 = 1.0 - std::pow(constants.beta2, steps);
+    Factors factors{.clip = static_cast<T>(state->clip),
+                    .beta1 = static_cast<T>(constants.beta1),
+                    .rest1 = static_cast<T>(1.0 - constants.beta1),
+                    .beta2 = static_cast<T>(constants.beta2),
+                    .rest2 = static_cast<T>(1.0 - constants.beta2),
+                    .root_correction2 = static_cast<T>(std::sqrt(correction2)),
+                    .eps = static_cast<T>(constants.eps),
+                    .minus_step = static_cast<T>(-state->lr / correction1)};
+    for (index_t s = 0; s < arena.segment_count; ++s) {
+      const ParameterSegment& segment = arena.segments[s];
+      const double decay = segment.decay ? constants.weight_decay : 0.0;
+      factors.kept = static_cast<T>(constants.decoupled ? 1.0 - state->lr * decay : 1.0);
+      factors.added = static_cast<T>(constants.decoupled ? 0.0 : decay);
+      cpu::parallel_blocks(device, segment.size, cpu::flat_grain, [&](index_t begin, index_t end) {
+        const index_t at = segment.offset + begin;
+        update(end - begin, arena.values + at, arena.gradients + at, m + at, v + at, factors);
+      });
+    }
+  }
+
+ private:
+  struct Factors {
+    T clip;              // of the gradient
+    T kept = T{1};       // of the weight: decoupled decay
+    T added = T{0};      // of the weight in the gradient: the other decay
+    T beta1, rest1;      // rest = 1 - beta, rounded from double
+    T beta2, rest2;      //
+    T root_correction2;  // sqrt(1 - beta2^t)
+    T eps;               //
+    T minus_step;        // -lr / (1 - beta1^t)
+  };
+
+  static void update(index_t n, T* __restrict values, const T* __restrict gradients, T* __restrict m, T* __restrict v,
+                     const Factors f) {
+    const bool small = f.rest1 < T{0.5};  // torch.lerp: the form that is exact at the nearer end
+    for (index_t i = 0; i < n; ++i) {
+      const T weight = values[i] * f.kept;
+      const T g = gradients[i] * f.clip + f.added * weight;
+      const T mean = small ? m[i] + f.rest1 * (g - m[i]) : g - (g - m[i]) * (T{1} - f.rest1);
+      const T square = v[i] * f.beta2 + f.rest2 * g * g;
+      m[i] = mean;
+      v[i] = square;
+      values[i] = weight + f.minus_step * mean / (std::sqrt(square) / f.root_correction2 + f.eps);
+    }
+  }
+};
+
+}  // namespace storylm

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief op::clip on the CPU: the global norm of the gradients and the factor that bounds it.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include <storylm/kernels/cpu/lanes.hpp>
+#include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/kernel.hpp>
+
+namespace storylm {
+
+/// T: the dtype of the gradients.
+template <cpu::Real T>
+struct kernel<op::clip, Cpu, T> {
+  /// Writes state->grad_norm, clip and skip, and touches no gradient; gradients (n).
+  static void run(const Cpu& device, const T* gradients, index_t n, double max_norm, StepState* state) {
+    const double squares = cpu::ordered_sum<double>(device, n, cpu::flat_grain, [&](index_t begin, index_t end) {
+      return cpu::lane_sum<double>(end - begin, [g = gradients + begin](index_t i) {
+        const auto value = static_cast<double>(g[i]);
+        return value * value;
+      });
+    });
+    const double norm = std::sqrt(squares) / state->loss_scale;
+    const double factor = max_norm > 0.0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
+    state->grad_norm = norm;
+    state->clip = factor / state->loss_scale;
+    state->skip = std::isfinite(norm) ? 0U : 1U;
+  }
+};
+
+}  // namespace storylm

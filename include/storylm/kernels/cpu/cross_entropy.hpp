@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief op::cross_entropy on the CPU: loss and gradient in place.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include <storylm/kernels/cpu/lanes.hpp>
+#include <storylm/kernels/cpu/math.hpp>
+#include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/kernel.hpp>
+
+namespace storylm {
+
+template <cpu::Real T>
+struct kernel<op::cross_entropy, Cpu, T> {
+  /// loss (rows); logits (rows, vocab) become the gradient when asked for; targets (rows), negative: none.
+  static void run(const Cpu& device, T* loss, MatrixView<T> logits, const token_t* targets, bool gradient) {
+    const index_t vocab = logits.cols;
+    cpu::parallel_blocks(device, logits.rows, cpu::row_grain(vocab), [&](index_t begin, index_t end) {
+      for (index_t r = begin; r < end; ++r) {
+        T* const row = logits.row(r);
+        const token_t target = targets[r];
+        if (target < 0) {
+          loss[r] = T{0};
+          if (gradient) std::fill_n(row, vocab, T{0});
+          continue;
+        }
+        const T largest = cpu::lane_max(vocab, row);
+        const T distance = largest - row[target];
+        if (!gradient) {
+          const T sum = cpu::lane_sum<T>(vocab, [=](index_t i) { return cpu::exp(row[i] - largest); });
+          loss[r] = std::log(sum) + distance;
+          continue;
+        }
+        cpu::lane_map(vocab, row, [=](index_t i) { return cpu::exp(row[i] - largest); });
+        const T sum = cpu::lane_sum<T>(vocab, [=](index_t i) { return row[i]; });
+        loss[r] = std::log(sum) + distance;
+        const T inverse = T{1} / sum;
+        cpu::lane_map(vocab, row, [=](index_t i) { return row[i] * inverse; });
+        row[target] -= T{1};
+      }
+    });
+  }
+};
+
+}  // namespace storylm

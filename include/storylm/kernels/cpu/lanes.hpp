@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief Loops along one row that vectorise without -ffast-math and give the same bits at every alignment.
+///
+/// A row is walked in groups of 16: element i belongs to lane i % 16, and lanes are combined in a fixed tree. Stores of
+/// a group come after its loads, so that in-place use needs no alias checks.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+
+#include <storylm/core/dtype.hpp>
+
+namespace storylm::cpu {
+
+/// The dtypes that the CPU computes in: their own accumulators.
+template <class T>
+concept Real = FloatDtype<T> && std::floating_point<T>;
+
+inline constexpr index_t lane_count = 16;
+
+/// Rows per piece of work: about 16 Ki elements, so that a piece outweighs the cost of handing it out.
+[[nodiscard]] constexpr index_t row_grain(index_t width) {
+  return std::max<index_t>(1, 16384 / std::max<index_t>(1, width));
+}
+
+/// Elements per piece of work in flat loops.
+inline constexpr index_t flat_grain = 16384;
+
+/// The sum of f(0) ... f(n - 1), carried in A.
+template <class A, class F>
+[[nodiscard]] inline A lane_sum(index_t n, const F& f) {
+  A lanes[lane_count] = {};
+  const index_t whole = n / lane_count * lane_count;
+  for (index_t i = 0; i < whole; i += lane_count) {
+    for (index_t l = 0; l < lane_count; ++l) lanes[l] += static_cast<A>(f(i + l));
+  }
+  for (index_t i = whole; i < n; ++i) lanes[i - whole] += static_cast<A>(f(i));
+  for (index_t half = lane_count / 2; half > 0; half /= 2) {
+    for (index_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+  }
+  return lanes[0];
+}
+
+/// The largest of x[0] ... x[n - 1]; NaNs are passed over. @pre n > 0
+template <class T>
+[[nodiscard]] inline T lane_max(index_t n, const T* x) {
+  T lanes[lane_count];
+  for (index_t l = 0; l < lane_count; ++l) lanes[l] = x[0];
+  const index_t whole = n / lane_count * lane_count;
+  for (index_t i = 0; i < whole; i += lane_count) {
+    for (index_t l = 0; l < lane_count; ++l) lanes[l] = lanes[l] < x[i + l] ? x[i + l] : lanes[l];
+  }
+  for (index_t i = whole; i < n; ++i) lanes[0] = lanes[0] < x[i] ? x[i] : lanes[0];
+  T largest = lanes[0];
+  for (index_t l = 1; l < lane_count; ++l) largest = largest < lanes[l] ? lanes[l] : largest;
+  return largest;
+}
+
+/// out[i] = f(i) for i in [0, n); f(i) may read out[i].
+template <class T, class F>
+inline void lane_map(index_t n, T* out, const F& f) {
+  const index_t whole = n / lane_count * lane_count;
+  for (index_t i = 0; i < whole; i += lane_count) {
+    T group[lane_count];
+    for (index_t l = 0; l < lane_count; ++l) group[l] = f(i + l);
+    for (index_t l = 0; l < lane_count; ++l) out[i + l] = group[l];
+  }
+  for (index_t i = whole; i < n; ++i) out[i] = f(i);
+}
+
+}  // namespace storylm::cpu

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief op::scale_to_mean on the CPU.
+#pragma once
+
+#include <storylm/kernels/cpu/lanes.hpp>
+#include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/kernel.hpp>
+
+namespace storylm {
+
+template <cpu::Real TX, cpu::Real TY>
+struct kernel<op::scale_to_mean, Cpu, TX, TY> {
+  /// y (+)= x * inverse_targets * loss_scale, both (n).
+  static void run(const Cpu& device, TY* y, const TX* x, index_t n, const StepState* state, bool accumulate) {
+    const auto factor = static_cast<TX>(state->inverse_targets * state->loss_scale);
+    cpu::parallel_blocks(device, n, cpu::flat_grain, [=](index_t begin, index_t end) {
+      TY* const to = y + begin;
+      const TX* const from = x + begin;
+      if (accumulate) {
+        cpu::lane_map(end - begin, to, [=](index_t i) { return to[i] + static_cast<TY>(from[i] * factor); });
+      } else {
+        cpu::lane_map(end - begin, to, [=](index_t i) { return static_cast<TY>(from[i] * factor); });
+      }
+    });
+  }
+};
+
+}  // namespace storylm
