@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief A run of a device's memory that belongs to someone else, and copies of it through the host.
+/// @brief A run of a device's memory that belongs to someone else, and its way to the host.
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <span>
 #include <vector>
 
 #include <storylm/core/device.hpp>
 #include <storylm/core/dtype.hpp>
-#include <storylm/core/error.hpp>
 
 namespace storylm {
 
 /// `size` elements of `device`'s memory, such as an arena's moments: how visit_state() names memory that is no Tensor.
 template <Dtype T, Device D>
 struct StateSpan {
+  using value_type = T;
+
   T* data = nullptr;
   index_t size = 0;
   D device;
@@ -42,17 +44,6 @@ void for_each_host_chunk(const T* data, index_t size, const D& device, F&& consu
       consume(first, std::span<const T>(chunk.data(), count));
     }
   }
-}
-
-/// Writes `values` to the elements of a device's memory from `first` on. They are on the device when it returns.
-/// @throws ShapeError when they do not all lie within `size`
-template <Dtype T, Device D>
-void write_host_chunk(T* data, index_t size, const D& device, index_t first, std::span<const T> values) {
-  const auto count = static_cast<index_t>(values.size());
-  expects<ShapeError>(first >= 0 && first <= size && count <= size - first, "write_host_chunk", "elements ", first,
-                      " to ", first + count, " of ", size);
-  device.copy_from_host(data + first, values.data(), values.size_bytes());
-  device.synchronize();  // `values` may go away
 }
 
 }  // namespace storylm
