@@ -34,41 +34,48 @@ struct DotTile {
   static constexpr index_t block_cols = 64;                               ///< stays in the second cache
 };
 
-/// C (Rows, Cols) = A (Rows, k) B (Cols, k)^T [+ bias (Cols)].
-template <int Rows, int Cols, class T>
+/// C (Rows, Cols) = A (Rows, k) B (Cols, k)^T [+ bias (Cols)]. Ahead: fetches the Cols rows of memory after B's on the
+/// way, since the processor's own prefetching begins anew with each row.
+template <int Rows, int Cols, bool Ahead, class T>
 void dot_tile(index_t k, MatrixView<const T> a, MatrixView<const T> b, MatrixView<T> c, const T* bias) {
   constexpr int lanes = vector_lanes<T>;
   Vector<T> sum[Rows][Cols];
   unrolled<Rows>([&](auto i) { unrolled<Cols>([&](auto j) { sum[i][j] = Vector<T>{}; }); });
-  for (index_t p = 0; p < k; p += lanes) {
+  index_t p = 0;
+  for (; p + lanes <= k; p += lanes) {
     Vector<T> y[Cols];
-    if (k - p >= lanes) [[likely]] {
-      unrolled<Cols>([&](auto j) { y[j] = load(b.row(j) + p); });
-      unrolled<Rows>([&](auto i) {
-        const Vector<T> x = load(a.row(i) + p);
-        unrolled<Cols>([&](auto j) { sum[i][j] = multiply_add(x, y[j], sum[i][j]); });
-      });
-    } else {
-      unrolled<Cols>([&](auto j) { y[j] = load_first(b.row(j) + p, k - p); });
-      unrolled<Rows>([&](auto i) {
-        const Vector<T> x = load_first(a.row(i) + p, k - p);
-        unrolled<Cols>([&](auto j) { sum[i][j] = multiply_add(x, y[j], sum[i][j]); });
-      });
-    }
+    unrolled<Cols>([&](auto j) {
+      y[j] = load(b.row(j) + p);
+      if constexpr (Ahead) __builtin_prefetch(b.row(Cols + j) + p, 0, 2);
+    });
+    unrolled<Rows>([&](auto i) {
+      const Vector<T> x = load(a.row(i) + p);
+      unrolled<Cols>([&](auto j) { sum[i][j] = multiply_add(x, y[j], sum[i][j]); });
+    });
   }
-  unrolled<Rows>([&](auto i) {
-    const Vector<T> total = lane_sums<T, Cols>(sum[i]);
-    unrolled<Cols>([&](auto j) { c(i, j) = bias != nullptr ? total[j.value] + bias[j] : total[j.value]; });
-  });
+  if (p < k) {
+    Vector<T> y[Cols];
+    unrolled<Cols>([&](auto j) { y[j] = load_first(b.row(j) + p, k - p); });
+    unrolled<Rows>([&](auto i) {
+      const Vector<T> x = load_first(a.row(i) + p, k - p);
+      unrolled<Cols>([&](auto j) { sum[i][j] = multiply_add(x, y[j], sum[i][j]); });
+    });
+  }
+  unrolled<Rows>([&](auto i) { store_sums<Cols>(c.row(i), lane_sums<T, Cols>(sum[i]), bias); });
 }
 
-/// dot_tile for `rows` rows, 1 <= rows <= Rows: a smaller tile has the same arithmetic.
+/// dot_tile for 1 to Rows rows: a smaller tile has the same arithmetic.
 template <int Rows, int Cols, class T>
-void dot_tile_of(index_t rows, MatrixView<const T> a, MatrixView<const T> b, MatrixView<T> c, const T* bias) {
+void dot_tile_of(index_t rows, bool ahead, MatrixView<const T> a, MatrixView<const T> b, MatrixView<T> c,
+                 const T* bias) {
   if constexpr (Rows > 1) {
-    if (rows < Rows) return dot_tile_of<Rows - 1, Cols, T>(rows, a, b, c, bias);
+    if (rows < Rows) return dot_tile_of<Rows - 1, Cols, T>(rows, ahead, a, b, c, bias);
   }
-  dot_tile<Rows, Cols, T>(a.cols, a, b, c, bias);
+  if (ahead) {
+    dot_tile<Rows, Cols, true, T>(a.cols, a, b, c, bias);
+  } else {
+    dot_tile<Rows, Cols, false, T>(a.cols, a, b, c, bias);
+  }
 }
 
 /// C (m, n) = A (m, k) B (n, k)^T [+ bias], see op::matmul_rows.
@@ -91,10 +98,12 @@ void matmul_dots(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, Matr
         const index_t rows = std::min<index_t>(Tile::rows, row_end - row);
         const MatrixView<const T> tile_a = a.slice_rows(row, rows);
         const MatrixView<T> tile_c = c.slice_rows(row, rows).slice_cols(col, cols);
+        // The last tile that reads these rows of B sees to the next.
+        const bool ahead = whole && row + rows == row_end && c.cols - col >= 2 * Tile::cols;
         if (whole) {
-          dot_tile_of<Tile::rows, Tile::cols, T>(rows, tile_a, tile_b, tile_c, tile_bias);
+          dot_tile_of<Tile::rows, Tile::cols, T>(rows, ahead, tile_a, tile_b, tile_c, tile_bias);
         } else {
-          dot_tile_of<Tile::rows, 1, T>(rows, tile_a, tile_b, tile_c, tile_bias);
+          dot_tile_of<Tile::rows, 1, T>(rows, false, tile_a, tile_b, tile_c, tile_bias);
         }
       }
       col += cols;

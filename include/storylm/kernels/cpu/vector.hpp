@@ -75,6 +75,30 @@ template <class T>
   return load(lanes);
 }
 
+namespace detail {
+template <class T, int Count>
+struct PartTypes {
+  typedef T Part __attribute__((vector_size(Count * sizeof(T)), aligned(alignof(T)), may_alias));
+};
+template <class V, int... I>
+[[gnu::always_inline]] inline auto first_lanes(V v, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(v, v, I...);
+}
+}  // namespace detail
+
+/// The first Count lanes (a power of two) of v, plus `addend` (Count) unless null, to memory aligned for T only.
+template <int Count, class T>
+[[gnu::always_inline]] inline void store_sums(T* p, Vector<T> v, const T* addend) {
+  if constexpr (Count == 1) {
+    *p = addend != nullptr ? v[0] + *addend : v[0];
+  } else {
+    using Part = typename detail::PartTypes<T, Count>::Part;
+    Part part = detail::first_lanes(v, std::make_integer_sequence<int, Count>{});
+    if (addend != nullptr) part = part + *reinterpret_cast<const Part*>(addend);
+    *reinterpret_cast<Part*>(p) = part;
+  }
+}
+
 /// The same value in every lane.
 template <class T>
 [[gnu::always_inline]] inline Vector<T> broadcast(T value) {
