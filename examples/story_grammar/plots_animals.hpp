@@ -63,8 +63,8 @@ feels good to do the right thing|doing the right thing can be hard, but it is go
 
       {"race",
        R"(<animal={fast}><other={slow}>[7*<animal_intro> {A} was [very fast|fast and proud]. {A} knew a [slow|little] {other}
-named {B}.|3*One day, a {animal} named {A} met a {other} named {B}.] "[I am faster than you|You are so slow|Nobody is
-as fast as I am]!" said {A}[ and laughed|]. "Let us have a race, then," said {B}.
+named {B}.|3*One day, a <trait> {animal} named {A} met a {other} named {B}.] "[I am faster than you|You are so
+slow|Nobody is as fast as I am]!" said {A}[ and laughed|]. "Let us have a race, then," said {B}.
 ~[One, two, three, go!|So they did.] {A} ran [away |]like the wind. {B} went [slowly, step by step|one step at a
 time]. [{A} wanted to show off, so {he} jumped over a big hole. But {he} fell in!|{A} looked back to laugh at {B}. So
 {he} did not see the hole and fell in!|{A} wanted to take the short way. But there was a deep hole, and {he} fell in!]
@@ -130,9 +130,9 @@ again, because {his} new friends came every day.]{+Twist})",
 grows.)"},
 
       {"paper_boat",
-       R"(<animal={forest_friend}>[7*<animal_intro> {He} had a [good|best] friend, a duck named {B}.|3*<one_day>, a {animal}
-named {A} and {his} friend {B} the duck played by the river.] {B} could swim, but {A} could not. "I want to be on the
-water too," said {A}. "[Let us make a boat|We can make a boat]!" said {B}.
+       R"(<animal={forest_friend}>[7*<animal_intro> {He} had a [good|best] friend, a duck named {B}.|3*<one_day>, a <trait>
+{animal} named {A} and {his} friend {B} the duck played by the river.] {B} could swim, but {A} could not. "I want to
+be on the water too," said {A}. "[Let us make a boat|We can make a boat]!" said {B}.
 ~They made a boat from [#boat a big leaf|a piece of wood|half a nut]. {A} [got in|sat down in it]. "This is
 wonderful!" {he} said. But then the wind pushed the boat [away|faster and faster]. [The boat went right to a big
 stone.|Water came into the boat.] "Help!" {he} cried.
