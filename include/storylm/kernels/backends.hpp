@@ -17,6 +17,7 @@
 #include <storylm/kernels/cpu/matmul_rows.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
 #include <storylm/kernels/cpu/rms_norm.hpp>
+#include <storylm/kernels/cpu/sample.hpp>
 #include <storylm/kernels/cpu/scale_to_mean.hpp>
 #include <storylm/kernels/cpu/sgd.hpp>
 #include <storylm/kernels/cpu/sum.hpp>

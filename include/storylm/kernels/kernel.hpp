@@ -179,7 +179,10 @@ struct sgd {};
 /// min(1, max_norm / (norm + 1e-6)) / loss_scale, max_norm <= 0: 1 / loss_scale; state->skip = 1 unless the norm is
 /// finite.
 struct clip {};
-/// <T> run(d, out, logits, request): one token per row; see kernels/cpu/sample.hpp and generate/sampler.hpp.
+/// <T> run(d, out, logits, request): out (rows) of token_t = one token drawn from each row of logits (rows, vocab) as
+/// SamplerOptions says (kernels/sampling.hpp), no_sample where none can be; also stored in request.history if there is
+/// one. The random number: block = philox({story, position, 0, 0}, derive_key(seed, 0, 0x73616D70)), the upper 53 bits
+/// of words 1 and 0. A row's token depends on no other row.
 struct sample {};
 
 }  // namespace op
