@@ -42,7 +42,8 @@ find_missing() {
   missing=() boost_missing=no
   has "$compiler" || missing+=(g++)
   has cmake || missing+=(cmake)
-  has ninja || has make || missing+=(ninja-build)
+  has ninja || missing+=(ninja-build)
+  has make || missing+=(make)  # what cmake without -G takes
   has pkg-config || missing+=(pkg-config)
   has python3 || missing+=(python3)
   has_header Eigen/Core || missing+=(libeigen3-dev)
@@ -76,7 +77,7 @@ boost_packages() {
       [ "$minor" -ge "$boost_minimum" ] && apt_offers "libboost1.$minor-dev" && echo "libboost1.$minor-dev"
     done || true
 }
-apt_offers() { apt-cache policy "$1" 2>/dev/null | grep -q '^  Candidate: [0-9]'; }
+apt_offers() { apt-cache policy "$1" 2>/dev/null | grep '^  Candidate: [0-9]' >/dev/null; }  # no -q: pipefail sees the broken pipe
 
 boost_advice="Unpack the headers of Boost 1.$boost_minimum or newer from https://www.boost.org/releases/latest/ (nothing of it needs
 building) and say BOOST_ROOT=DIR before this script and -DBOOST_ROOT=DIR to CMake."
@@ -103,8 +104,8 @@ install_with_apt() {
       say "installing $package (Boost.JSON)"
       as_root apt-get install -q -y --no-remove --no-install-recommends "$package" >&2 && return
     done
-    fail "none of ${candidates[*]} could be installed without removing another package, such as an older Boost. Remove that one
-yourself if nothing needs it. Else: $boost_advice"
+    fail "apt-get could not install ${candidates[*]} (above). If an older Boost is in the way, remove it yourself if nothing needs it. Else:
+$boost_advice"
   fi
 }
 
@@ -113,7 +114,7 @@ check_versions() {
   version=$(cmake --version | sed -nE '1s/[^0-9]*([0-9.]+).*/\1/p')
   at_least "$cmake_minimum" "$version" ||
     fail "storylm needs CMake $cmake_minimum or newer; this is $version (https://cmake.org/download has newer ones)"
-  if "$compiler" --version | head -n 1 | grep -q clang; then
+  if [[ $("$compiler" --version) == *clang* ]]; then
     name=clang minimum=$clang_minimum
     version=$("$compiler" --version | sed -nE '1s/.*version ([0-9.]+).*/\1/p')
   else
