@@ -43,11 +43,15 @@ class TextStories {
  public:
   static constexpr std::string_view separator = "<|endoftext|>";
 
+  /// How stories are told apart.
+  enum class Form { lines, separators };
+
   explicit TextStories(const std::filesystem::path& path) : file_(path, op) {
     by_line_ = !contains_separator();
     file_.rewind();
     text_.clear();
   }
+  TextStories(const std::filesystem::path& path, Form form) : file_(path, op), by_line_(form == Form::lines) {}
 
   /// The next story as it stands in the file; false at the end.
   [[nodiscard]] bool next(std::string& story) {

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief What all programs share: flags, exit codes, signals, one clear line for every failure.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <storylm/core/error.hpp>
+#include <storylm/detail/atomic_file.hpp>
+
+/// Not part of the library.
+namespace program {
+
+inline constexpr int exit_failure = 1;    ///< it went wrong while running: a full disk, no memory
+inline constexpr int exit_bad_input = 2;  ///< bad flags or bad files
+
+/// SIGINT or SIGTERM if one came, else 0. Programs look at it between steps, write what must not be lost and return
+/// stopped_exit_code().
+inline volatile std::sig_atomic_t stop_signal = 0;
+
+/// From now on SIGINT and SIGTERM set stop_signal; a second one ends the program at once.
+inline void catch_stop_signals() {
+  const auto handler = [](int signal) {
+    stop_signal = signal;
+    std::signal(signal, SIG_DFL);
+  };
+  std::signal(SIGINT, handler);
+  std::signal(SIGTERM, handler);
+}
+/// 130 after SIGINT, 143 after SIGTERM.
+inline int stopped_exit_code() { return 128 + stop_signal; }
+
+/// The flags of every program that computes.
+struct ComputeFlags {
+  std::string device = std::getenv("STORYLM_DEVICE") != nullptr ? std::getenv("STORYLM_DEVICE") : "cpu";
+  std::string dtype = "float32";
+  int threads = 0;
+
+  void add_to(CLI::App& app) {
+    app.add_option("--device", device, "cpu, cuda or cuda:N; $STORYLM_DEVICE where it is set")->capture_default_str();
+    app.add_option("--dtype", dtype, "type of weights and activations: float32")->capture_default_str();
+    add_threads_flag(app, threads);
+  }
+  static void add_threads_flag(CLI::App& app, int& threads) {
+    app.add_option("--threads", threads, "number of threads; 0: as many as the machine offers")->capture_default_str();
+  }
+
+  /// Refuses by name what this build does not have. @throws storylm::ArgumentError
+  void check() const {
+    const bool known = device == "cpu" || device == "cuda" ||
+                       (device.starts_with("cuda:") && device.size() > 5 &&
+                        device.find_first_not_of("0123456789", 5) == std::string::npos);
+    storylm::expects<storylm::ArgumentError>(known, "program", "unknown device ", device, ": cpu, cuda or cuda:N");
+    storylm::expects<storylm::ArgumentError>(device == "cpu", "program", "device ", device,
+                                             " is not built in: this build has cpu");
+    constexpr std::array<std::string_view, 4> dtypes{"float32", "float64", "bfloat16", "float16"};
+    storylm::expects<storylm::ArgumentError>(std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end(), "program",
+                                             "unknown dtype ", dtype, ": float32, float64, bfloat16 or float16");
+    storylm::expects<storylm::ArgumentError>(dtype == "float32", "program", "dtype ", dtype,
+                                             " is not built in: this build has float32");
+    check_threads(threads);
+  }
+  static void check_threads(int threads) {
+    storylm::expects<storylm::ArgumentError>(threads >= 0 && threads <= 4096, "program",
+                                             "--threads must be in [0, 4096]: ", threads);
+  }
+};
+
+/// `threads` as asked for, or as many as the machine offers when that is 0.
+inline int thread_count(int threads) {
+  return threads > 0 ? threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+/// The most memory this process has had, in bytes.
+inline std::uint64_t peak_memory() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+/// One line on standard error that overwrites itself on a terminal, at most a few times a second.
+class ProgressLine {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  ~ProgressLine() { finish(); }
+  /// True when it is time for the next line: so that none is composed in vain.
+  [[nodiscard]] bool due() const { return Clock::now() >= next_; }
+  void show(const std::string& line) {
+    next_ = Clock::now() + (terminal_ ? std::chrono::milliseconds(200) : std::chrono::milliseconds(10000));
+    if (terminal_) {
+      std::cerr << '\r' << line << "\x1b[K" << std::flush;
+      open_ = true;
+    } else {
+      std::cerr << line << std::endl;
+    }
+  }
+  /// Ends the line, so that other output begins on one of its own.
+  void finish() {
+    if (open_) std::cerr << std::endl;
+    open_ = false;
+  }
+
+ private:
+  bool terminal_ = isatty(STDERR_FILENO) == 1;
+  bool open_ = false;
+  Clock::time_point next_ = Clock::now() + std::chrono::milliseconds(500);
+};
+
+/// Prints a failure as one line.
+inline void print_failure(const CLI::App& app, std::string_view message) {
+  std::string line = app.get_name() + ": " + std::string(message);
+  while (!line.empty() && line.back() == '\n') line.pop_back();
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  std::cerr << line << std::endl;
+}
+
+/// The frame of every main(): parses the flags, runs `body` (which returns the exit code), and turns whatever is thrown
+/// into one line on standard error and an exit code.
+template <class Body>
+int run(CLI::App& app, int argc, char** argv, const Body& body) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {  // --help
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    print_failure(app, std::string(error.what()) + " (--help explains the flags)");
+    return exit_bad_input;
+  }
+  try {
+    const int code = body();
+    std::cout.flush();
+    if (std::cout) return code;
+    print_failure(app, "cannot write standard output");
+  } catch (const storylm::WriteError& error) {
+    print_failure(app, error.what());
+  } catch (const storylm::ArgumentError& error) {
+    print_failure(app, error.what());
+    return exit_bad_input;
+  } catch (const storylm::FormatError& error) {
+    print_failure(app, error.what());
+    return exit_bad_input;
+  } catch (const storylm::IoError& error) {
+    print_failure(app, error.what());
+    return exit_bad_input;
+  } catch (const std::bad_alloc&) {
+    print_failure(app, "out of memory");
+  } catch (const std::exception& error) {
+    print_failure(app, error.what());
+  }
+  return exit_failure;
+}
+
+}  // namespace program
