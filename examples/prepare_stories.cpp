@@ -32,6 +32,7 @@
 #include <storylm/data/stories.hpp>
 #include <storylm/data/token_file.hpp>
 #include <storylm/detail/atomic_file.hpp>
+#include <storylm/text/sentencepiece_encoder.hpp>
 #include <storylm/text/sentencepiece_trainer.hpp>
 
 #include "program.hpp"
@@ -157,7 +158,7 @@ std::optional<SentencePieceTokenizer> existing_tokenizer(const Flags& flags) {
 class LineTokenizer {
  public:
   LineTokenizer(const SentencePieceTokenizer& tokenizer, int threads)
-      : tokenizer_(tokenizer), threads_(static_cast<std::size_t>(threads)) {}
+      : encoders_(static_cast<std::size_t>(threads), SentencePieceEncoder(tokenizer)) {}
 
   void run(const std::filesystem::path& stories, index_t count, TokenFileWriter& writer) {
     detail::TextStories lines(stories, detail::TextStories::Form::lines);
@@ -181,7 +182,7 @@ class LineTokenizer {
   bool read_lines(detail::TextStories& lines) {
     lines_.clear();
     std::string line;
-    for (std::size_t bytes = 0; bytes < batch_bytes * threads_ && lines.next(line); bytes += line.size()) {
+    for (std::size_t bytes = 0; bytes < batch_bytes * encoders_.size() && lines.next(line); bytes += line.size()) {
       lines_.push_back(line);
     }
     return !lines_.empty();
@@ -191,18 +192,18 @@ class LineTokenizer {
     tokens_.resize(lines_.size());
     next_ = 0;
     std::vector<std::thread> others;
-    for (std::size_t i = 1; i < threads_; ++i) others.emplace_back([this] { work(); });
-    work();
+    for (std::size_t i = 1; i < encoders_.size(); ++i) others.emplace_back([this, i] { work(encoders_[i]); });
+    work(encoders_[0]);
     for (std::thread& thread : others) thread.join();
     if (failure_) std::rethrow_exception(failure_);
   }
 
-  void work() {
+  void work(SentencePieceEncoder& encoder) {
     try {
       for (std::size_t first = next_.fetch_add(lines_at_once); first < lines_.size();
            first = next_.fetch_add(lines_at_once)) {
         for (std::size_t i = first; i < std::min(first + lines_at_once, lines_.size()); ++i) {
-          tokens_[i] = tokenizer_.encode(lines_[i]);
+          encoder.encode(lines_[i], tokens_[i]);
         }
       }
     } catch (...) {
@@ -211,8 +212,7 @@ class LineTokenizer {
     }
   }
 
-  const SentencePieceTokenizer& tokenizer_;
-  std::size_t threads_;
+  std::vector<SentencePieceEncoder> encoders_;  // one a thread
   std::vector<std::string> lines_;
   std::vector<std::vector<token_t>> tokens_;
   std::atomic<std::size_t> next_ = 0;
@@ -271,8 +271,7 @@ int prepare(const Flags& flags) {
     return rounded(static_cast<double>(bytes) / 1e6 / std::max(seconds, 1e-9)) + " MB/s";
   };
   std::cout << "stories     " << corpus.cleaned.kept << ", " << megabytes(corpus.output_bytes) << " ("
-            << megabytes(corpus.input_bytes) << " read at "
-            << rate(corpus.input_bytes, corpus.seconds) << ")\n"
+            << megabytes(corpus.input_bytes) << " read at " << rate(corpus.input_bytes, corpus.seconds) << ")\n"
             << "tokenizer   " << tokenizer->vocab_size() << " pieces, "
             << (trained ? "trained in " + rounded(training_seconds) + " s" : std::string("the one that was there"))
             << '\n'

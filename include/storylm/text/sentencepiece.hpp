@@ -6,7 +6,8 @@
 /// neural text processing", EMNLP 2018.
 #pragma once
 
-#include <algorithm>
+#include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -53,13 +54,7 @@ class SentencePieceTokenizer {
     expects<FormatError>(!model_->empty(), op, name, " is not a SentencePiece model: it is empty");
     const auto status = processor_->LoadFromSerializedProto(*model_);
     expects<FormatError>(status.ok(), op, name, " is not a SentencePiece model: ", status.ToString());
-    // encode() cuts long text at a space, which is right for models that put a space before the first word.
-    divisible_ = encode_part("a") == encode_part("a ") && [&] {
-      std::vector<token_t> twice = encode_part("a");
-      const std::size_t once = twice.size();
-      for (std::size_t i = 0; i < once; ++i) twice.push_back(twice[i]);
-      return encode_part("a a") == twice;
-    }();
+    words_are_independent_ = find_out_independence();
   }
 
   [[nodiscard]] index_t vocab_size() const { return processor_->GetPieceSize(); }
@@ -69,7 +64,7 @@ class SentencePieceTokenizer {
     std::string lower;
     if (lowercase_) text = lower = lower_case(text);
     std::vector<token_t> tokens;
-    while (divisible_ && text.size() > part_bytes) {
+    while (words_are_independent_ && text.size() > part_bytes) {
       std::size_t cut = text.rfind(' ', part_bytes);
       if (cut == std::string_view::npos || cut == 0) cut = text.find(' ', part_bytes);
       if (cut == std::string_view::npos) break;
@@ -102,6 +97,9 @@ class SentencePieceTokenizer {
     return lowercase_ ? lower_case(text) : std::string(text);
   }
   [[nodiscard]] bool lowercase() const noexcept { return lowercase_; }
+  /// True when the ids of a text are those of its words (which are one space apart): for BPE models that end pieces at
+  /// spaces and put a space before the first word.
+  [[nodiscard]] bool words_are_independent() const noexcept { return words_are_independent_; }
   /// True when unknown characters are spelt in bytes rather than UNK.
   [[nodiscard]] bool byte_fallback() const {
     for (int id = 0; id < processor_->GetPieceSize(); ++id) {
@@ -149,6 +147,22 @@ class SentencePieceTokenizer {
     expects<ArgumentError>(token >= 0 && token < processor_->GetPieceSize(), op, "token ", token,
                            " is not in the vocabulary of ", processor_->GetPieceSize());
   }
+  [[nodiscard]] bool find_out_independence() const {
+    constexpr std::string_view space = "\u2581";
+    for (int id = 0; id < processor_->GetPieceSize(); ++id) {
+      if (processor_->IsControl(id) || processor_->IsUnknown(id) || processor_->IsByte(id)) continue;
+      // Scores of BPE pieces are ranks; the log probabilities of a unigram model add up along the whole text.
+      const float score = processor_->GetScore(id);
+      std::string_view piece = processor_->IdToPiece(id);
+      while (piece.starts_with(space)) piece.remove_prefix(space.size());
+      if (score != std::floor(score) || piece.find(space) != std::string_view::npos) return false;
+    }
+    std::vector<token_t> twice = encode_part("a");
+    if (twice.empty() || encode_part("a ") != twice) return false;
+    const std::size_t once = twice.size();
+    for (std::size_t i = 0; i < once; ++i) twice.push_back(twice[i]);
+    return encode_part("a a") == twice;
+  }
   [[nodiscard]] std::vector<token_t> encode_part(std::string_view text) const {
     std::vector<int> ids;
     const auto status = processor_->Encode({text.data(), text.size()}, &ids);
@@ -160,7 +174,7 @@ class SentencePieceTokenizer {
   std::shared_ptr<const std::string> model_;
   std::uint64_t hash_;
   bool lowercase_;
-  bool divisible_ = false;
+  bool words_are_independent_ = false;
 };
 static_assert(std::same_as<token_t, int>, "SentencePiece's ids are taken as they are");
 static_assert(Tokenizer<SentencePieceTokenizer>);
