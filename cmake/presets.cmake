@@ -2,15 +2,17 @@
 #
 #   mine:vocab_size=8000,d_model=384,d_ff=1536,n_layers=6,n_heads=6,max_len=256;other:...
 #
-# A field that is not named keeps its default of nn/transformer_config.hpp. What the numbers must satisfy, the model itself checks.
+# The architecture is story_24m's; the sizes are the user's, and so is every other field that is named. What the values must
+# satisfy, the model itself checks.
 
 # storylm_write_user_presets(<text> <file>)
 function(storylm_write_user_presets text file)
   set(example "mine:vocab_size=8000,d_model=384,d_ff=1536,n_layers=6,n_heads=6,max_len=256")
   file(READ ${PROJECT_SOURCE_DIR}/include/storylm/nn/transformer_config.hpp known)
+  file(READ ${PROJECT_SOURCE_DIR}/include/storylm/models/presets.hpp built_in)
   set(names)
   set(definitions)
-  set(calls)
+  set(list)
   foreach(preset IN LISTS text)
     string(STRIP "${preset}" preset)
     if(preset STREQUAL "")
@@ -23,6 +25,9 @@ function(storylm_write_user_presets text file)
     string(REPLACE "," ";" fields "${CMAKE_MATCH_2}")
     if(name IN_LIST names)
       message(FATAL_ERROR "STORYLM_PRESETS: \"${name}\" is there twice")
+    endif()
+    if(built_in MATCHES " ${name} = ")
+      message(FATAL_ERROR "STORYLM_PRESETS: \"${name}\" is taken (include/storylm/models/presets.hpp)")
     endif()
     set(seen)
     set(assignments)
@@ -44,17 +49,18 @@ function(storylm_write_user_presets text file)
       list(APPEND seen ${key})
       string(APPEND assignments "  config.${key} = ${value};\n")
     endforeach()
-    foreach(key IN ITEMS vocab_size d_model n_layers n_heads max_len)
+    foreach(key IN ITEMS vocab_size d_model d_ff n_layers n_heads max_len)
       if(NOT key IN_LIST seen)
         message(FATAL_ERROR "STORYLM_PRESETS: \"${name}\" does not set ${key}; for example \"${example}\"")
       endif()
     endforeach()
     list(APPEND names ${name})
     string(APPEND definitions
-           "/// From STORYLM_PRESETS.\ninline constexpr TransformerConfig ${name} = [] {\n  TransformerConfig config;\n${assignments}  return config;\n}();\n\n")
-    string(APPEND calls "  f.template operator()<${name}>(\"${name}\");\n")
+           "/// From STORYLM_PRESETS.\ninline constexpr TransformerConfig ${name} = [] {\n  TransformerConfig config = story_24m;\n${assignments}  return config;\n}();\n\n")
+    string(APPEND list "    Preset{\"${name}\", ${name}},\n")
   endforeach()
-  if(NOT names)
+  list(LENGTH names count)
+  if(count EQUAL 0)
     set(what "/// @brief No presets of the user's: STORYLM_PRESETS is empty.")
   else()
     set(what "/// @brief The presets of STORYLM_PRESETS.")
@@ -66,14 +72,15 @@ function(storylm_write_user_presets text file)
 @what@
 #pragma once
 
-#include <storylm/nn/transformer_config.hpp>
+#include <array>
+
+#include <storylm/models/presets.hpp>
 
 namespace storylm::presets::user {
 
-@definitions@/// Calls f.template operator()<config>(name) once for each of these presets, in the order in which they were given.
-template <class F>
-constexpr void for_each_preset([[maybe_unused]] F&& f) {
-@calls@}
+@definitions@/// What programs offer for training besides presets::trainable.
+inline constexpr std::array<Preset, @count@> trainable = {
+@list@};
 
 }  // namespace storylm::presets::user
 ]=])

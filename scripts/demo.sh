@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/common.sh
 
 preset=story_3m
-vocabulary=2048  # the preset's
+vocabulary=1024  # the preset's
 stories=20000
 steps=600
 bin=build/bin demo=build/demo run=build/demo/run
@@ -32,7 +32,7 @@ build build make_stories prepare_stories train_stories generate_stories
 mkdir -p $demo
 
 heading "making a corpus of $stories stories"
-once shards $bin/make_stories --output-dir $demo/shards --stories $stories --seed 1
+once shards $bin/make_stories --output-dir $demo/shards --count $stories --seed 1
 
 heading "training the tokenizer and tokenizing"
 once data $bin/prepare_stories --input $demo/shards --output-dir $demo/data --vocab-size $vocabulary
