@@ -64,10 +64,10 @@ at the window|the cat at the door|an owl in the tree|the dog in the hall].)"},
       {"cake",
        R"([7*<intro> ~[It was grandma's birthday.|One day, grandma was coming to visit.|One rainy day, there was no one to play
 with.] {A} wanted to [bake|make] a cake for {his} grandma|3*<one_day>, <a_girl> wanted to [bake|make] a cake for {his}
-grandma]. {He} took flour, eggs and milk and mixed them in a big bowl. Then {he} put in a [big |]cup of sugar. [That
-is what {he} thought.|But {he} did not look at the box.|]
-~[Soon|After a while] the cake was [done|ready]. It [looked very good|smelled good]. {A} took a little bite. "Yuck!"
-{he} said. It was not sugar. It was salt! {A} <sad>.
+grandma]. {He} mixed flour, eggs and milk in a big bowl. Then {he} put in a [big |]cup of sugar. [That is what {he}
+thought.|But {he} did not look at the box.|]
+~[Soon|After a while] the cake was [done|ready]. [It smelled good.|] {A} took a bite. "Yuck!" {he} said. It was not
+sugar. It was salt! {A} <sad>.
 ~"[We all make mistakes|That can happen to anyone], {A}," said {his} dad. "[Let us|You can] try again." This time {A}
 [tasted the sugar first|looked at every box first]. The new cake was soft and sweet. [2*|{He} put {fruits} on
 top.|{He} put a {color} candle on top.]
@@ -79,8 +79,8 @@ laughed about the salt and ate the whole cake.])",
       {"seed",
        R"([7*<intro> {A} [liked to be in the garden|loved {his} garden|liked to see things grow]. ~<one_day>, {A}|3*<one_day>,
 <a_girl>] got a [tiny|small|little] seed from {his} {mom}. {A} made a hole in the [ground|garden] and put the seed in.
-{He} gave it [some |a little |]water. Then {he} sat down to wait. {He} waited [all morning|until lunch|and waited].
-But nothing [happened|came up].
+{He} gave it [some |a little |]water. {He} waited [all morning|until lunch|and waited]. But nothing [happened|came
+up].
 ~"[Why does it not grow?|My seed does not work!|It is too slow!]" said {A}. "[A seed needs time|Good things need
 time|It is sleeping in the ground]," said {his} {mom}. "Give it water every day." [So {A} did.|{A} did not like to
 wait, but {he} did it.|{A} did that, and {he} sang to it, too.]
@@ -110,8 +110,8 @@ thing can help a friend feel better.|2*And when {A} was sick, {B} came with soup
 [night|evening], <a_girl>] said, "I am not tired! I want to [play|stay up] all night." "[All right, you can try
 it|Very well, let us see]," said {his} {mom}. {A} [played with {his} {toy}|built a tower|drew a picture|looked at a
 book]. Then {he} [jumped on the bed|danced around the room|sang a song].
-~The moon came up, and the house was quiet. {A} began to [yawn|rub {his} eyes]. [But {his} head was heavy.|] At last
-{he} fell asleep on the [floor|stairs|rug].
+~The moon came up. {A} began to [yawn|rub {his} eyes]. [But {his} head was heavy.|] At last {he} fell asleep on the
+[floor|stairs|rug].
 ~The next day, {A} was so tired [that {he} fell asleep in {his} food|that {he} could not play|that {he} put {his}
 shoes on the wrong feet]. "[Now I know why|I see]," said {A}. "[I need my sleep|Sleep is good for me], {Mom}."
 ~That night, {A} [went to bed early|put on {his} pajamas right after dinner]. {His} {mom} told {him} a story about a
