@@ -13,19 +13,19 @@
 ///   A in strips of `tile_rows`, [strip][k][strip_width], packed by each thread for the block of rows it works on.
 #pragma once
 
-#include <storylm/kernels/cpu/vector.hpp>
-
-#if !defined(__GNUC__)
-#include <storylm/kernels/cpu/matmul_eigen.hpp>
-#else
-
 #include <algorithm>
 #include <concepts>
 
 #include <storylm/core/device.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/cpu/vector.hpp>
 #include <storylm/kernels/kernel.hpp>
 
+#if !defined(__GNUC__)
+#include <storylm/kernels/cpu/matmul_eigen.hpp>
+#endif
+
+#if defined(__GNUC__)
 namespace storylm::cpu {
 
 /// Sizes of the packed product for elements of T. The tile's sums, two vectors of B and one of A fill the registers:
@@ -214,6 +214,7 @@ void matmul_packed(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, Ma
 }
 
 }  // namespace storylm::cpu
+#endif  // __GNUC__
 
 namespace storylm {
 
@@ -223,10 +224,12 @@ requires std::same_as<T, float> || std::same_as<T, double>
 struct kernel<op::matmul, Cpu, T, T, T> {
   static void run(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
                   const T* bias) {
+#if defined(__GNUC__)
     cpu::matmul_packed<T>(device, c, a, b, flags, bias);
+#else
+    cpu::matmul_eigen<T>(device, c, a, b, flags, bias);
+#endif
   }
 };
 
 }  // namespace storylm
-
-#endif  // __GNUC__

@@ -10,19 +10,19 @@
 /// costs as much as the product itself.)
 #pragma once
 
-#include <storylm/kernels/cpu/vector.hpp>
-
-#if !defined(__GNUC__)
-#include <storylm/kernels/cpu/matmul_eigen.hpp>
-#else
-
 #include <algorithm>
 #include <concepts>
 
 #include <storylm/core/device.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/cpu/vector.hpp>
 #include <storylm/kernels/kernel.hpp>
 
+#if !defined(__GNUC__)
+#include <storylm/kernels/cpu/matmul_eigen.hpp>
+#endif
+
+#if defined(__GNUC__)
 namespace storylm::cpu {
 
 /// Sizes of the dot-product kernel: the tile's sums, a vector of each row of B and one of A fill the registers.
@@ -112,6 +112,7 @@ void matmul_dots(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, Matr
 }
 
 }  // namespace storylm::cpu
+#endif  // __GNUC__
 
 namespace storylm {
 
@@ -120,10 +121,12 @@ template <class T>
 requires std::same_as<T, float> || std::same_as<T, double>
 struct kernel<op::matmul_rows, Cpu, T, T, T> {
   static void run(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, const T* bias) {
+#if defined(__GNUC__)
     cpu::matmul_dots<T>(device, c, a, b, bias);
+#else
+    cpu::matmul_rows_eigen<T>(device, c, a, b, bias);
+#endif
   }
 };
 
 }  // namespace storylm
-
-#endif  // __GNUC__

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief Counts allocations: replaces operator new and delete of the whole program. Include it in one source of a
+/// test.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+/// Calls of operator new so far, on all threads.
+inline std::atomic<long> allocations{0};
+
+namespace {
+void* counted(void* p) {
+  ++allocations;
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+}  // namespace
+
+void* operator new(std::size_t bytes) { return counted(std::malloc(bytes != 0 ? bytes : 1)); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  const auto unit = static_cast<std::size_t>(alignment);
+  return counted(std::aligned_alloc(unit, (bytes + unit) / unit * unit));  // a multiple of the alignment, and not zero
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
