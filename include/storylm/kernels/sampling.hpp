@@ -41,7 +41,7 @@ struct SamplerOptions {
 
 /// What the rows of one call of op::sample are. All pointers are into the device's memory.
 struct SampleRequest {
-  SamplerOptions options;
+  SamplerOptions options{};
   const token_t* banned = nullptr;  // (banned_count)  never drawn
   index_t banned_count = 0;
   const std::uint32_t* stories = nullptr;   // (rows)  number of the row's story: part of the random key
