@@ -57,13 +57,13 @@ class AtomicFile {
 
   /// Appends. @throws WriteError
   void write(std::string_view text) {
-    size_ += text.size();
     if (buffer_.size() + text.size() > buffer_bytes) flush();
     if (text.size() >= buffer_bytes) {
-      write_through(text, size_ - text.size());
+      write_through(text, size_);
     } else {
       buffer_.append(text);
     }
+    size_ += text.size();  // after flush(), which takes what is buffered for the end of the file
   }
   void write(std::span<const std::byte> bytes) { write(text_of(bytes)); }
 
