@@ -122,7 +122,8 @@ namespace storylm::io {
 class CheckpointWriter {
  public:
   /// @throws ArgumentError when the config is no JSON object or a further key is reserved
-  explicit CheckpointWriter(const CheckpointMetadata& metadata) : file_(header(metadata)) {}
+  explicit CheckpointWriter(const CheckpointMetadata& metadata)
+      : file_({.metadata = header(metadata), .checksums = true}) {}
 
   /// Adds every member that `object` names in visit_state, as tensors called `prefix.member`. Scalars, strings and
   /// vectors are copied now; memory of devices is read by save() and must stay until then.
@@ -162,7 +163,7 @@ class CheckpointWriter {
                                " has the prefix of an object");
       }
     }
-    file_.save(path, true);
+    file_.save(path);
   }
 
  private:
@@ -256,8 +257,7 @@ class CheckpointReader {
           ", expected a version number");
     check(version <= checkpoint_format, "format version ", version, " (written by storylm ", library_version(),
           ") is newer than ", checkpoint_format, ", the newest that can be read");
-    check(file_.has_checksums() && file_.metadata().contains(detail::header_checksum_key),
-          "this is no whole checkpoint: its metadata has no checksums");
+    check(file_.has_checksums(), "this is no whole checkpoint: its metadata has no checksums");
   }
 
   /// The file underneath: tensors, metadata, path.
@@ -389,7 +389,7 @@ class CheckpointReader {
       } else if constexpr (detail::is_state_list<M>) {
         member = std::move(*std::any_cast<M>(&lists.front()));
         lists.pop_front();
-      } else {
+      } else if constexpr (detail::is_state_memory<M>) {
         const std::span<const std::byte> bytes = file_.raw(*file_.find(full));
         if (!bytes.empty()) {
           detail::state_device(member).copy_from_host(detail::state_data(member), bytes.data(), bytes.size());

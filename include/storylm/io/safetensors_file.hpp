@@ -178,7 +178,7 @@ class SafetensorsFile {
   [[nodiscard]] const Metadata& metadata() const noexcept { return metadata_; }
   /// All tensors in the order in which they lie in the file.
   [[nodiscard]] std::span<const StoredTensor> tensors() const noexcept { return tensors_; }
-  [[nodiscard]] bool has_checksums() const noexcept { return !checksums_.empty(); }
+  [[nodiscard]] bool has_checksums() const noexcept { return has_checksums_; }
 
   /// The tensor of that name, or nullptr.
   [[nodiscard]] const StoredTensor* find(std::string_view name) const {
@@ -208,7 +208,7 @@ class SafetensorsFile {
 
   /// Compares its bytes with the file's checksum, where it has one. @throws FormatError naming the tensor and its bytes
   void verify(const StoredTensor& tensor) const {
-    if (checksums_.empty()) return;
+    if (!has_checksums_) return;
     const std::string actual = detail::hash_text(detail::hash64(raw(tensor)));
     const std::string& expected = checksums_.find(tensor.name)->second;
     check(actual == expected, "tensor ", shown_name(tensor.name), " is damaged: the checksum of bytes ", tensor.begin,
@@ -338,14 +338,18 @@ class SafetensorsFile {
   }
 
   void read_checksums() {
+    const auto text = metadata_.find(detail::checksums_key);
     const auto stored = metadata_.find(detail::header_checksum_key);
+    check((text == metadata_.end()) == (stored == metadata_.end()),
+          "the header is damaged: its metadata has only one of ", detail::checksums_key, " and ",
+          detail::header_checksum_key);
     if (stored != metadata_.end()) {
       const std::string actual = detail::hash_text(detail::safetensors_header_hash(tensors_, metadata_));
       check(actual == stored->second, "the header is damaged: its checksum is ", actual, ", the file says ",
             quoted(stored->second));
     }
-    const auto text = metadata_.find(detail::checksums_key);
-    if (text == metadata_.end()) return;
+    has_checksums_ = text != metadata_.end();
+    if (!has_checksums_) return;
     const std::string context = path_ + ": " + std::string(detail::checksums_key);
     const boost::json::value document = parse_json(text->second, {.op = op, .name = context});
     const boost::json::object& object = as_object(document, context);
@@ -390,7 +394,8 @@ class SafetensorsFile {
   Metadata metadata_;
   std::vector<StoredTensor> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;      // into tensors_
-  std::map<std::string, std::string, std::less<>> checksums_;  // by tensor; empty without checksums
+  std::map<std::string, std::string, std::less<>> checksums_;  // by tensor
+  bool has_checksums_ = false;
 };
 
 }  // namespace storylm::io

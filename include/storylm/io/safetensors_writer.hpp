@@ -25,6 +25,12 @@
 
 namespace storylm::io {
 
+/// What a file has besides tensors.
+struct SafetensorsOptions {
+  Metadata metadata = {};
+  bool checksums = false;  ///< adds them to the metadata; the reader then compares each tensor
+};
+
 /// Collects tensors and writes them as one file. Same tensors, same bytes: they lie in the file by falling size of
 /// their elements, so that all are aligned, and otherwise in the order in which they were added.
 class SafetensorsWriter {
@@ -34,7 +40,7 @@ class SafetensorsWriter {
   /// Hands all of a tensor's bytes to the sink; called once, by save().
   using Producer = std::function<void(const Sink&)>;
 
-  explicit SafetensorsWriter(Metadata metadata = {}) : metadata_(std::move(metadata)) {}
+  explicit SafetensorsWriter(SafetensorsOptions options = {}) : options_(std::move(options)) {}
 
   /// A tensor whose bytes are made while the file is written: nothing is copied beforehand.
   /// @throws ArgumentError when the name is taken
@@ -55,21 +61,21 @@ class SafetensorsWriter {
     add(std::move(name), file_dtype<T>, shape, [values](const Sink& sink) { sink(std::as_bytes(values)); });
   }
 
-  /// Writes the file, with checksums in its metadata when asked to; it is there complete or not at all.
+  /// Writes the file; it is there complete or not at all.
   /// @throws WriteError; ArgumentError when a name is not UTF-8 or a producer gives too few or too many bytes
-  void save(const std::filesystem::path& path, bool with_checksums = false) const {
+  void save(const std::filesystem::path& path) const {
     std::vector<std::size_t> order(tensors_.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     std::stable_sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
       return tensors_[a].dtype.bytes > tensors_[b].dtype.bytes;
     });
     std::vector<std::uint64_t> hashes(tensors_.size());
-    const std::string draft = header(order, hashes, with_checksums);
+    const std::string draft = header(order, hashes);
     detail::AtomicFile file(path);
     file.write(draft);
-    for (const std::size_t i : order) hashes[i] = write_tensor(file, i, with_checksums);
-    if (with_checksums) {
-      const std::string text = header(order, hashes, true);  // as long as the draft: hashes have a fixed width
+    for (const std::size_t i : order) hashes[i] = write_tensor(file, i);
+    if (options_.checksums) {
+      const std::string text = header(order, hashes);  // as long as the draft: hashes have a fixed width
       file.overwrite(0, std::as_bytes(std::span(text)));
     }
     file.publish();
@@ -78,7 +84,7 @@ class SafetensorsWriter {
  private:
   static constexpr std::string_view op = "SafetensorsWriter";
 
-  std::uint64_t write_tensor(detail::AtomicFile& file, std::size_t i, bool hashed) const {
+  std::uint64_t write_tensor(detail::AtomicFile& file, std::size_t i) const {
     const StoredTensor& tensor = tensors_[i];
     const std::uint64_t expected = static_cast<std::uint64_t>(tensor.size) * tensor.dtype.bytes;
     std::uint64_t written = 0;
@@ -87,7 +93,7 @@ class SafetensorsWriter {
       written += bytes.size();
       expects<ArgumentError>(written <= expected, op, "tensor ", shown_name(tensor.name), " gives more than its ",
                              expected, " bytes");
-      if (hashed) hash.update(bytes);
+      if (options_.checksums) hash.update(bytes);
       file.write(bytes);
     });
     expects<ArgumentError>(written == expected, op, "tensor ", shown_name(tensor.name), " gives ", written, " of ",
@@ -96,10 +102,9 @@ class SafetensorsWriter {
   }
 
   /// Length and text, padded with spaces so that the data begins at a multiple of 8.
-  std::string header(std::span<const std::size_t> order, std::span<const std::uint64_t> hashes,
-                     bool with_checksums) const {
-    Metadata metadata = metadata_;
-    if (with_checksums) {
+  std::string header(std::span<const std::size_t> order, std::span<const std::uint64_t> hashes) const {
+    Metadata metadata = options_.metadata;
+    if (options_.checksums) {
       boost::json::object checksums;
       for (const std::size_t i : order) checksums[tensors_[i].name] = detail::hash_text(hashes[i]);
       metadata[std::string(detail::checksums_key)] = json_text(checksums);
@@ -137,7 +142,7 @@ class SafetensorsWriter {
     return with_length + text;
   }
 
-  Metadata metadata_;
+  SafetensorsOptions options_;
   std::vector<StoredTensor> tensors_;  // in the order added; without offsets
   std::vector<Producer> producers_;
   std::set<std::string> names_;
