@@ -23,7 +23,7 @@ struct kernel<op::activation, Cpu, T> {
                   const DropoutSpec& dropout, const PackedView& batch) {
     switch (activation) {
       case Activation::relu:
-        return forward(device, y, x, dropout, batch, [](T v) { return v < T{0} ? T{0} : v; });
+        return forward(device, y, x, dropout, batch, [](T v) { return cpu::select(v < T{0}, T{0}, v); });
       case Activation::gelu_tanh:
         return forward(device, y, x, dropout, batch,
                        [](T v) { return T{0.5} * v * (T{1} + cpu::tanh(tanh_argument(v))); });
@@ -82,7 +82,8 @@ struct kernel<op::activation, Cpu, T> {
       for (index_t r = begin; r < end; ++r) {
         const T* const value = y.row(r);
         const T* const gradient = dy.row(r);
-        cpu::lane_map(dx.cols, dx.row(r), [=](index_t i) { return value[i] <= T{0} ? T{0} : gradient[i] * scale; });
+        cpu::lane_map(dx.cols, dx.row(r),
+                      [=](index_t i) { return cpu::select(value[i] <= T{0}, T{0}, gradient[i] * scale); });
       }
     });
   }

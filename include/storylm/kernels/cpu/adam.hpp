@@ -9,6 +9,7 @@
 
 #include <storylm/kernels/cpu/lanes.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/cpu/square_root.hpp>
 #include <storylm/kernels/kernel.hpp>
 
 namespace storylm {
@@ -55,19 +56,39 @@ struct kernel<op::adam, Cpu, T> {
     T minus_step;        // -lr / (1 - beta1^t)
   };
 
-  static void update(index_t n, T* __restrict values, const T* __restrict gradients, T* __restrict m, T* __restrict v,
-                     const Factors f) {
-    const bool small = f.rest1 < T{0.5};  // torch.lerp: the form that is exact at the nearer end
-    for (index_t i = 0; i < n; ++i) {
-      const T weight = values[i] * f.kept;
-      const T g = gradients[i] * f.clip + f.added * weight;
-      const T mean = small ? m[i] + f.rest1 * (g - m[i]) : g - (g - m[i]) * (T{1} - f.rest1);
-      const T square = v[i] * f.beta2 + f.rest2 * g * g;
-      m[i] = mean;
-      v[i] = square;
-      values[i] = weight + f.minus_step * mean / (std::sqrt(square) / f.root_correction2 + f.eps);
-    }
+  static void update(index_t n, T* values, const T* gradients, T* m, T* v, const Factors& factors) {
+    const Factors f = factors;  // a copy of its own: the compiler then knows that no store changes it
+    const index_t whole = n / lanes * lanes;
+    for (index_t i = 0; i < whole; i += lanes) update_lanes(values + i, gradients + i, m + i, v + i, f);
+    if (whole == n) return;
+    T rest[4][lanes] = {};  // the last elements, with zeros behind them
+    const index_t count = n - whole;
+    std::copy_n(values + whole, count, rest[0]);
+    std::copy_n(gradients + whole, count, rest[1]);
+    std::copy_n(m + whole, count, rest[2]);
+    std::copy_n(v + whole, count, rest[3]);
+    update_lanes(rest[0], rest[1], rest[2], rest[3], f);
+    std::copy_n(rest[0], count, values + whole);
+    std::copy_n(rest[2], count, m + whole);
+    std::copy_n(rest[3], count, v + whole);
   }
+
+  static void update_lanes(T* values, const T* gradients, T* m, T* v, const Factors& f) {
+    using V = cpu::Vector<T>;
+    const V weight = cpu::load(values) * f.kept;
+    const V g = cpu::load(gradients) * f.clip + f.added * weight;
+    const V before = cpu::load(m);
+    // torch.lerp takes the form that is exact at the nearer end.
+    const V mean = f.rest1 < T{0.5} ? before + f.rest1 * (g - before) : g - (g - before) * (T{1} - f.rest1);
+    const V square = cpu::load(v) * f.beta2 + f.rest2 * g * g;
+    V root = square;
+    cpu::square_root<T>(root);
+    cpu::store(m, mean);
+    cpu::store(v, square);
+    cpu::store(values, V(weight + f.minus_step * mean / (root / f.root_correction2 + f.eps)));
+  }
+
+  static constexpr index_t lanes = cpu::vector_lanes<T>;
 };
 
 }  // namespace storylm

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include <storylm/kernels/cpu/lanes.hpp>
@@ -29,20 +30,26 @@ struct kernel<op::cross_entropy, Cpu, T> {
         }
         const T largest = cpu::lane_max(vocab, row);
         const T distance = largest - row[target];
-        if (!gradient) {
-          const T sum = cpu::lane_sum<T>(vocab, [=](index_t i) { return cpu::exp(row[i] - largest); });
-          loss[r] = std::log(sum) + distance;
-          continue;
+        std::array<T, piece> exponentials;  // NOLINT: written before it is read
+        T sum{0};
+        for (index_t first = 0; first < vocab; first += piece) {
+          const index_t count = std::min(piece, vocab - first);
+          const T* const from = row + first;
+          T* const to = gradient ? row + first : exponentials.data();
+          cpu::lane_map(count, to, [=](index_t i) { return cpu::exp(from[i] - largest); });
+          sum += cpu::lane_sum<T>(count, [=](index_t i) { return to[i]; });
         }
-        cpu::lane_map(vocab, row, [=](index_t i) { return cpu::exp(row[i] - largest); });
-        const T sum = cpu::lane_sum<T>(vocab, [=](index_t i) { return row[i]; });
         loss[r] = std::log(sum) + distance;
+        if (!gradient) continue;
         const T inverse = T{1} / sum;
         cpu::lane_map(vocab, row, [=](index_t i) { return row[i] * inverse; });
         row[target] -= T{1};
       }
     });
   }
+
+ private:
+  static constexpr index_t piece = 256;
 };
 
 }  // namespace storylm

@@ -34,6 +34,10 @@ template <std::floating_point T>
   const std::uint32_t mask = 0U - static_cast<std::uint32_t>(condition);
   return std::bit_cast<float>((std::bit_cast<std::uint32_t>(yes) & mask) | (std::bit_cast<std::uint32_t>(no) & ~mask));
 }
+[[nodiscard]] inline double select(bool condition, double yes, double no) {
+  const std::uint64_t mask = 0U - static_cast<std::uint64_t>(condition);
+  return std::bit_cast<double>((std::bit_cast<std::uint64_t>(yes) & mask) | (std::bit_cast<std::uint64_t>(no) & ~mask));
+}
 
 /// e^x within 1 ulp (2 without fused multiply-add); 0 and infinity beyond the range, NaN stays NaN.
 [[nodiscard]] inline float exp(float x) {

@@ -22,30 +22,32 @@ struct kernel<op::sgd, Cpu, T> {
     ++*t;
     const auto clip = static_cast<T>(state->clip);
     const auto minus_lr = static_cast<T>(-state->lr);
-    const auto kept = static_cast<T>(first ? 0.0 : constants.momentum);
-    const auto taken = static_cast<T>(first ? 1.0 : 1.0 - constants.dampening);
-    const auto ahead = static_cast<T>(constants.momentum);
+    const auto kept = static_cast<T>(constants.momentum);
+    const auto taken = static_cast<T>(1.0 - constants.dampening);
     const bool nesterov = constants.nesterov;
     for (index_t s = 0; s < arena.segment_count; ++s) {
       const ParameterSegment& segment = arena.segments[s];
       const auto decay = static_cast<T>(segment.decay ? constants.weight_decay : 0.0);
       cpu::parallel_blocks(device, segment.size, cpu::flat_grain, [&](index_t begin, index_t end) {
-        const index_t at = segment.offset + begin;
-        T* __restrict const values = arena.values + at;
-        const T* __restrict const gradients = arena.gradients + at;
+        const index_t n = end - begin;
+        T* const values = arena.values + segment.offset + begin;
+        const T* const gradients = arena.gradients + segment.offset + begin;
+        const auto gradient = [=](index_t i) { return gradients[i] * clip + decay * values[i]; };
         if (momentum == nullptr) {
-          for (index_t i = 0; i < end - begin; ++i) {
-            values[i] += minus_lr * (gradients[i] * clip + decay * values[i]);
-          }
+          cpu::lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * gradient(i); });
           return;
         }
-        T* __restrict const velocity = momentum + at;
-        for (index_t i = 0; i < end - begin; ++i) {
-          const T g = gradients[i] * clip + decay * values[i];
-          const T before = first ? T{0} : velocity[i] * kept;  // the memory may hold anything before the first step
-          const T after = before + taken * g;
-          velocity[i] = after;
-          values[i] += minus_lr * (nesterov ? g + ahead * after : after);
+        T* const velocity = momentum + segment.offset + begin;
+        if (first) {
+          cpu::lane_map(n, velocity, gradient);
+        } else {
+          cpu::lane_map(n, velocity, [=](index_t i) { return velocity[i] * kept + taken * gradient(i); });
+        }
+        if (nesterov) {
+          cpu::lane_map(n, values,
+                        [=](index_t i) { return values[i] + minus_lr * (gradient(i) + kept * velocity[i]); });
+        } else {
+          cpu::lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * velocity[i]; });
         }
       });
     }
