@@ -1,45 +1,22 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <numeric>
-#include <span>
-#include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include <storylm/core/device.hpp>
 #include <storylm/core/random.hpp>
-#include <storylm/kernels/cpu/attention.hpp>
 #include <storylm/ops/attention.hpp>
 #include <storylm/tensor/packed.hpp>
 
-namespace {
-std::atomic<long> allocations{0};
-}  // namespace
-
-// Counted, so that a test can say that a second call allocates nothing.
-void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* p = std::malloc(bytes != 0 ? bytes : 1)) return p;
-  throw std::bad_alloc();
-}
-void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  ++allocations;
-  const auto boundary = static_cast<std::size_t>(alignment);
-  if (void* p = std::aligned_alloc(boundary, (bytes + boundary) / boundary * boundary)) return p;
-  throw std::bad_alloc();
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+#include "allocation_counter.hpp"
 
 namespace {
 using namespace storylm;
