@@ -101,11 +101,12 @@ class StoryLoader {
   /// The batch at the cursor; the cursor moves behind it. Valid until the next call.
   /// @throws ArgumentError when the split is empty, or a state was loaded that belongs to other data
   const StepBatch& next() {
-    expects<ArgumentError>(
-        fingerprint_ == own_fingerprint_ && epoch_ >= 0 && index_ >= 0 && (index_ < size() || size() == 0), op,
-        "the saved cursor (epoch ", epoch_, ", story ", index_,
-        ") belongs to other data, another seed or another split: fingerprint ", detail::hash_text(fingerprint_),
-        ", expected ", detail::hash_text(own_fingerprint_));
+    const bool in_range = epoch_ >= 0 && index_ >= 0 && (index_ < size() || size() == 0);
+    if (fingerprint_ != own_fingerprint_ || !in_range) {  // hash_text() allocates: not in a steady step
+      detail::fail<ArgumentError>(op, "the saved cursor (epoch ", epoch_, ", story ", index_,
+                                  ") belongs to other data, another seed or another split: fingerprint ",
+                                  detail::hash_text(fingerprint_), ", expected ", detail::hash_text(own_fingerprint_));
+    }
     expects<ArgumentError>(size() > 0, op, "the ", split_ == Split::train ? "training" : "validation",
                            " split is empty");
     arrange();
