@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -93,7 +94,8 @@ TEST_CASE_TEMPLATE("matmul: every element is the defined chain, whatever the sha
   for (const index_t m : sizes) {
     for (const index_t n : sizes) {
       const index_t k = depths[static_cast<std::size_t>(random.below(depths.size()))];
-      for (unsigned bits = 0; bits < 16; ++bits) {
+      for (int choice = 0; choice < 3; ++choice) {
+        const auto bits = static_cast<unsigned>(random.below(16));
         const MatmulFlags flags{(bits & 1U) != 0, (bits & 2U) != 0, (bits & 4U) != 0};
         const auto a = stored<T>(flags.transpose_a, m, k, random);
         const auto b = stored<T>(flags.transpose_b, k, n, random);
@@ -182,7 +184,7 @@ TEST_CASE_TEMPLATE("matmul and matmul_rows: as near to the sum in double as roun
                    double) {
   RandomStream random(4);
   const Cpu device({.threads = 2});
-  for (const index_t m : {1, 3, 14, 33, 129}) {
+  for (const index_t m : {1, 14, 33}) {
     for (const index_t n : {1, 31, 130}) {
       for (const index_t k : {0, 1, 500}) {
         for (unsigned bits = 0; bits < 16; ++bits) {
@@ -257,7 +259,7 @@ TEST_CASE_TEMPLATE("matmul_rows: a row has the same bits alone, in any batch and
       };
       Matrix<T> whole(33, n, random);
       run(whole.view(), a.view());
-      for (const index_t m : {1, 2, 4, 7, 33}) {
+      for (const index_t m : {1, 2, 4, 33}) {
         for (index_t first = 0; first + m <= 33; ++first) {  // row first + i of `a` is row i of the batch
           Matrix<T> part(m, n, random);
           run(part.view(), a.view().slice_rows(first, m));
