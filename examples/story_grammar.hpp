@@ -83,6 +83,13 @@ inline std::string tidy(std::string_view raw) {
   return out;
 }
 
+/// FNV-1a (std::hash may differ from platform to platform, and with it which story is left out).
+inline std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 0xCBF29CE484222325ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
+  return hash;
+}
+
 /// How a character is referred to; `suffix` is empty for the hero and "2" for the second character.
 inline void set_character(Expander& expander, bool girl, const std::string& suffix, bool placeholders) {
   const auto set = [&](std::string_view slot, std::string_view for_girl, std::string_view for_boy) {
@@ -166,7 +173,7 @@ class StoryStream {
     constexpr std::uint64_t tries = 1000;
     for (std::uint64_t attempt = 0; attempt < tries; ++attempt) {
       Story story = make_story(seed_, number_, attempt);
-      if (!seen_.insert(story.text).second) continue;
+      if (!seen_.insert(internal::hash_of(story.text)).second) continue;
       ++number_;
       return story;
     }
@@ -177,7 +184,7 @@ class StoryStream {
  private:
   std::uint64_t seed_;
   std::uint64_t number_ = 0;
-  std::unordered_set<std::string> seen_;
+  std::unordered_set<std::uint64_t> seen_;  // hashes: two stories that share one cost the later story, no more
 };
 
 }  // namespace story_grammar

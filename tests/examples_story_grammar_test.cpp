@@ -150,6 +150,9 @@ TEST_CASE("every story is 60 to 250 words in whole sentences") {
     const auto count = std::distance(std::istream_iterator<std::string>(stream), {});
     REQUIRE(count >= 60);
     REQUIRE(count <= 250);
+    const auto paragraphs = 1 + std::count(text.begin(), text.end(), '\n');
+    REQUIRE(paragraphs >= 3);
+    REQUIRE(paragraphs <= 5);
     REQUIRE(is_upper(text.front()));
     REQUIRE(std::string_view(".!?\"").find(text.back()) != std::string_view::npos);
     REQUIRE(text.find_first_of("[]{}<>|~#()*+=_") == std::string::npos);
@@ -383,6 +386,9 @@ TEST_CASE("shards have the form of TinyStories_all_data, all stories in order, c
   std::ofstream(options.output_dir / "notes.txt") << "mine";
   CHECK_THROWS_AS(story_grammar::write_shards(again), storylm::ArgumentError);
   CHECK(std::filesystem::exists(options.output_dir / "notes.txt"));
+  auto nowhere = options;
+  nowhere.output_dir.clear();
+  CHECK_THROWS_AS(story_grammar::write_shards(nowhere), storylm::ArgumentError);
   auto impossible = options;
   impossible.output_dir = folder.path / "shards" / "notes.txt" / "below";
   CHECK_THROWS_AS(story_grammar::write_shards(impossible), storylm::Error);

@@ -52,7 +52,7 @@ inline const std::map<std::string_view, std::vector<std::string_view>>& word_lis
       {"fast", {"rabbit", "fox", "horse", "deer", "dog", "cat", "goat"}},
       {"slow", {"turtle", "snail", "duckling", "pig", "hedgehog", "frog", "mole"}},
       {"tiny", {"mouse", "ant", "ladybug", "bee", "sparrow", "frog"}},
-      {"huge", {"elephant", "bear", "lion", "cow", "bull", "camel", "tiger"}},
+      {"huge", {"elephant", "bear", "camel", "tiger", "hippo", "moose", "rhino"}},
       {"hungry", {"bear", "mouse", "squirrel", "pig", "rabbit", "raccoon", "monkey", "badger"}},
       {"forest_friend", {"bird", "mouse", "squirrel", "hedgehog", "frog", "rabbit", "beaver"}},
       {"baby", {"puppy", "kitten", "parrot", "rabbit"}},

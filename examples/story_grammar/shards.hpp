@@ -16,6 +16,7 @@
 #include <boost/json.hpp>
 
 #include <storylm/core/error.hpp>
+#include <storylm/detail/atomic_file.hpp>
 
 #include "../story_grammar.hpp"
 
@@ -56,6 +57,7 @@ inline std::string shard_name(std::size_t index) {
 inline void check_output_dir(const ShardOptions& options) {
   namespace fs = std::filesystem;
   constexpr std::string_view op = "write_shards";
+  storylm::expects<storylm::ArgumentError>(!options.output_dir.empty(), op, "the output folder has no name");
   std::error_code error;
   const fs::file_status status = fs::status(options.output_dir, error);
   if (status.type() == fs::file_type::not_found) return;
@@ -71,7 +73,7 @@ inline void check_output_dir(const ShardOptions& options) {
 }
 
 /// @brief Makes the stories and writes them into a new folder; returns the number of shards.
-/// @throws storylm::ArgumentError where check_output_dir does, storylm::IoError when the folder cannot be written,
+/// @throws storylm::ArgumentError where check_output_dir does, storylm::WriteError when the folder cannot be written,
 /// std::runtime_error when the grammar has no `count` different stories
 inline std::size_t write_shards(const ShardOptions& options) {
   namespace fs = std::filesystem;
@@ -85,7 +87,7 @@ inline std::size_t write_shards(const ShardOptions& options) {
   const fs::path partial = target.parent_path() / ("." + target.filename().string() + ".partial");
   std::error_code error;
   const auto expect_done = [&](std::string_view what) {
-    storylm::expects<storylm::IoError>(!error, op, "cannot ", what, " ", options.output_dir, ": ", error.message());
+    storylm::expects<storylm::WriteError>(!error, op, "cannot ", what, " ", options.output_dir, ": ", error.message());
   };
   fs::remove_all(partial, error);
   fs::create_directories(partial, error);
@@ -112,7 +114,7 @@ inline std::size_t write_shards(const ShardOptions& options) {
     }
     file << "]\n";
     file.close();
-    storylm::expects<storylm::IoError>(file.good(), op, "cannot write ", path);
+    storylm::expects<storylm::WriteError>(file.good(), op, "cannot write ", path);
   }
   if (options.overwrite) fs::remove_all(target, error);
   fs::rename(partial, target, error);  // over an absent or an empty folder
