@@ -65,8 +65,7 @@ class SentencePieceTokenizer {
     if (lowercase_) text = lower = lower_case(text);
     std::vector<token_t> tokens;
     while (words_are_independent_ && text.size() > part_bytes) {
-      std::size_t cut = text.rfind(' ', part_bytes);
-      if (cut == std::string_view::npos || cut == 0) cut = text.find(' ', part_bytes);
+      const std::size_t cut = find_cut(text);
       if (cut == std::string_view::npos) break;
       const std::vector<token_t> part = encode_part(text.substr(0, cut));
       tokens.insert(tokens.end(), part.begin(), part.end());
@@ -146,6 +145,19 @@ class SentencePieceTokenizer {
   void require(token_t token) const {
     expects<ArgumentError>(token >= 0 && token < processor_->GetPieceSize(), op, "token ", token,
                            " is not in the vocabulary of ", processor_->GetPieceSize());
+  }
+  /// A space between two plain characters, about part_bytes into `text`: nothing else there may act as a space too.
+  static std::size_t find_cut(std::string_view text) {
+    const auto plain = [](char c) { return c > ' ' && c < '\x7F'; };
+    const auto good = [&](std::size_t at) {
+      return at > 0 && at + 1 < text.size() && plain(text[at - 1]) && plain(text[at + 1]);
+    };
+    std::size_t cut = text.rfind(' ', part_bytes);
+    while (cut != std::string_view::npos && cut > 0 && !good(cut)) cut = text.rfind(' ', cut - 1);
+    if (cut != std::string_view::npos && good(cut)) return cut;
+    cut = text.find(' ', part_bytes);
+    while (cut != std::string_view::npos && !good(cut)) cut = text.find(' ', cut + 1);
+    return cut;
   }
   [[nodiscard]] bool find_out_independence() const {
     constexpr std::string_view space = "\u2581";

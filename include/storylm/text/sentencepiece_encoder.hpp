@@ -53,9 +53,9 @@ class SentencePieceEncoder {
     std::uint32_t count;
   };
 
-  /// True when words are one space apart and nothing else may act as whitespace.
+  /// True when words are one space apart and nothing else acts as a space: U+2581 is one to SentencePiece.
   static bool single_spaces(std::string_view text) {
-    if (text.starts_with(' ') || text.ends_with(' ')) return false;
+    if (text.starts_with(' ') || text.ends_with(' ') || text.find("\u2581") != std::string_view::npos) return false;
     bool after_space = false;
     for (const char c : text) {
       const auto byte = static_cast<unsigned char>(c);
