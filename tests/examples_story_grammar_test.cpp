@@ -134,9 +134,9 @@ TEST_CASE("24,000 stories: at least 20,000 different, 10,000 of them in structur
   CHECK(replaced.size() >= 10'000);
   CHECK(plots.size() >= 12);
   CHECK(plots.size() == story_grammar::plots().size());
-  for (const auto& [plot, count] : plots) {
-    CAPTURE(plot);
-    CHECK(count > 500);
+  for (const auto& entry : plots) {
+    CAPTURE(entry.first);
+    CHECK(entry.second > 500);
   }
   CHECK(once > corpus().size() * 2 / 5);
   CHECK(once < corpus().size() * 4 / 5);

@@ -109,8 +109,9 @@ hat|only two little balls of snow] lay on the grass. {B} began to cry. "Do not c
 now, and the water helps the flowers|He is up in the clouds now, and he will come back next winter]."
 ~[#where In the spring, {color} flowers grew just where the snowman had been. "Look, {B}!" said {A}. "[He said
 hello|They are from the snowman]!"|The next winter, it snowed again. "Look, {B}! [He came back|There he is]!" said
-{A}. They made an even bigger snowman.] [2*<both_learned> [good things can come back|things change, but good days
-come again].|{B} was not sad any more.|{B} laughed and danced.])",
+{A}. They made an even bigger snowman.] [2*{+MoralValue}[{A} and {B} learned that|That day, {A} and {B} learned that]
+[good things can come back|things change, but good days come again].|{B} was not sad any more.|{B} laughed and
+danced.])",
        R"({A} and {B} make a snowman. It melts and {B} is sad, but [#where flowers grow where it stood|it comes
 back the next winter].)"},
 
