@@ -7,6 +7,8 @@
 #include <storylm/kernels/cpu/activation.hpp>
 #include <storylm/kernels/cpu/adam.hpp>
 #include <storylm/kernels/cpu/add.hpp>
+#include <storylm/kernels/cpu/attention.hpp>
+#include <storylm/kernels/cpu/attention_cached.hpp>
 #include <storylm/kernels/cpu/clip.hpp>
 #include <storylm/kernels/cpu/column_sum.hpp>
 #include <storylm/kernels/cpu/cross_entropy.hpp>
@@ -16,7 +18,9 @@
 #include <storylm/kernels/cpu/matmul.hpp>
 #include <storylm/kernels/cpu/matmul_rows.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/cpu/peak.hpp>
 #include <storylm/kernels/cpu/rms_norm.hpp>
+#include <storylm/kernels/cpu/rope.hpp>
 #include <storylm/kernels/cpu/sample.hpp>
 #include <storylm/kernels/cpu/scale_to_mean.hpp>
 #include <storylm/kernels/cpu/sgd.hpp>

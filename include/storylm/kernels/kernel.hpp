@@ -184,6 +184,8 @@ struct clip {};
 /// one. The random number: block = philox({story, position, 0, 0}, derive_key(seed, 0, 0x73616D70)), the upper 53 bits
 /// of words 1 and 0. A row's token depends on no other row.
 struct sample {};
+/// <T> run(d) -> double: floating-point operations per second at best, measured.
+struct peak_flops {};
 
 }  // namespace op
 

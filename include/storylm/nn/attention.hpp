@@ -62,7 +62,7 @@ class CausalSelfAttention {
     const auto mixed = cache.mixed.rows(x.rows);
     const auto y = cache.y.rows(x.rows);
     qkv.apply(x, projected, pass);
-    rotate(projected, pass, false);
+    rotate(projected, pass);
     if (kv.keys != nullptr) {
       ops::attention_cached(pass.device, mixed, projected, kv, options_.spec, pass.batch);
     } else {
@@ -82,7 +82,8 @@ class CausalSelfAttention {
     out.input_gradient(dy, dmixed, pass);
     ops::attention_backward(pass.device, dqkv, dmixed, mixed, cache.lse.rows(x.rows), cache.qkv.rows(x.rows),
                             options_.spec, options_.dropout.in(pass), pass.batch);
-    rotate(dqkv, pass, true);
+    if (options_.rope)
+      ops::rope_backward(pass.device, dqkv, options_.spec, options_.rope->theta, options_.rope->layout, pass.batch);
     qkv.backward(x, dqkv, dx, pass, {}, plus);
   }
 
@@ -98,9 +99,9 @@ class CausalSelfAttention {
   Linear<P, D> out;
 
  private:
-  void rotate(MatrixView<Element> rows, const Pass<D>& pass, bool inverse) const {
+  void rotate(MatrixView<Element> rows, const Pass<D>& pass) const {
     if (!options_.rope) return;
-    ops::rope(pass.device, rows, options_.spec, options_.rope->theta, options_.rope->layout, inverse, pass.batch);
+    ops::rope(pass.device, rows, options_.spec, options_.rope->theta, options_.rope->layout, pass.batch);
   }
 
   AttentionOptions options_;

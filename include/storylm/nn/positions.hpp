@@ -11,13 +11,12 @@
 namespace storylm::nn {
 
 /// table[p][2i] = sin(p / 10000^(2i / width)), table[p][2i + 1] = cos(the same): (max_len, width). Vaswani et al.,
-/// arXiv:1706.03762, in the arithmetic of PyTorch's tutorial: the frequencies are float.
+/// arXiv:1706.03762. Computed in double, then rounded.
 template <FloatDtype T, Device D>
 [[nodiscard]] Tensor<T, D> sinusoidal_positions(index_t max_len, index_t width, const D& device) {
   std::vector<T> table(static_cast<std::size_t>(max_len * width));
   for (index_t c = 0; c < width; ++c) {
-    const auto exponent = static_cast<float>(c - c % 2) * (-std::log(10000.0F) / static_cast<float>(width));
-    const auto frequency = static_cast<double>(std::exp(exponent));
+    const double frequency = std::pow(10000.0, -static_cast<double>(c - c % 2) / static_cast<double>(width));
     for (index_t p = 0; p < max_len; ++p) {
       const double angle = static_cast<double>(p) * frequency;
       table[static_cast<std::size_t>(p * width + c)] = static_cast<T>(c % 2 == 0 ? std::sin(angle) : std::cos(angle));

@@ -42,8 +42,8 @@ class AdamOver {
   template <class Self, class F>
   static void visit_state(Self& self, F&& f) {
     for (const nn::ParameterInfo& p : self.store_->table()) {
-      const auto span = [&](auto& moments) {
-        return StateSpan{moments.data() + p.offset, p.shape.size(), self.store_->device()};
+      const auto span = [&](const Tensor<accumulator, D>& moments) {  // of a const object too: saving only reads
+        return StateSpan{const_cast<accumulator*>(moments.data()) + p.offset, p.shape.size(), self.store_->device()};
       };
       f("first_moment." + p.name, span(self.first_));
       f("second_moment." + p.name, span(self.second_));

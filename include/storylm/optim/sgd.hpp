@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include <storylm/core/state.hpp>
 #include <storylm/nn/module.hpp>
@@ -50,7 +51,9 @@ class Sgd {
   static void visit_state(Self& self, F&& f) {
     if (self.momentum_) {
       for (const nn::ParameterInfo& p : self.store_->table())
-        f("momentum." + p.name, StateSpan{self.momentum_.data() + p.offset, p.shape.size(), self.store_->device()});
+        f("momentum." + p.name,  // of a const object too: saving only reads
+          StateSpan{const_cast<accumulator_t<T>*>(std::as_const(self.momentum_).data()) + p.offset, p.shape.size(),
+                    self.store_->device()});
     }
     f("steps", self.steps_);
   }

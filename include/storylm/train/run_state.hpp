@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief Everything a run is made of, saved and loaded as one file. Needs storylm::io.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <storylm/core/state.hpp>
+#include <storylm/io/model_file.hpp>
+
+namespace storylm::train {
+
+/// A list of (name, object) beside a model: what a loop must keep to go on bit for bit as if it had never stopped.
+///
+///     train::RunState run(model);
+///     run.keep("optimizer", optimizer);
+///     run.keep("schedule", schedule);
+///     run.keep("loader", loader);
+///     run.keep("step", step);
+///     run.keep("history", history);
+///     if (exists(path)) run.load(path);
+///     ...
+///     run.save(path);                                      // between steps
+///
+/// It holds references: model and objects must outlive it.
+class RunState {
+ public:
+  /// @param model a TransformerLM or nn::TransformerStack
+  template <class Model>
+  explicit RunState(Model& model)
+      : metadata_([&model](const std::optional<std::uint64_t>& hash) { return io::model_metadata(model, hash); }),
+        save_model_([&model](io::CheckpointWriter& writer) { io::add_model(writer, model); }),
+        load_model_([&model](const io::ModelFile& file) { file.load_into(model); }) {}
+
+  /// From now on `object` is part of the state, under a name that no other object has.
+  template <Stateful S>
+  void keep(std::string_view name, S& object) {
+    std::string prefix = std::string(io::run_prefix) + '.' + std::string(name);
+    objects_.push_back(
+        {.save = [prefix, &object](io::CheckpointWriter& writer) { writer.add(prefix, std::as_const(object)); },
+         .load = [prefix, &object](const io::CheckpointReader& reader) { reader.load(prefix, object); }});
+  }
+  /// The vocabulary the model's ids belong to; load() refuses a checkpoint of another.
+  void set_tokenizer_hash(std::uint64_t hash) { tokenizer_hash_ = hash; }
+  /// Something that must be the same when the run goes on, such as the batch size. load() compares it.
+  void expect(std::string name, std::string value) { expected_.emplace_back(std::move(name), std::move(value)); }
+
+  /// Writes the file, complete or not at all. Call it between steps.
+  /// @throws WriteError and the errors of CheckpointWriter
+  void save(const std::filesystem::path& path) const {
+    io::CheckpointMetadata metadata = metadata_(tokenizer_hash_);
+    for (const auto& [name, value] : expected_) metadata.more["run." + name] = value;
+    io::CheckpointWriter writer(metadata);
+    save_model_(writer);
+    for (const Object& object : objects_) object.save(writer);
+    writer.save(path);
+  }
+  /// Sets model and objects from the file.
+  /// @throws FormatError when it is damaged, of another shape, vocabulary or setting, or holds other objects
+  void load(const std::filesystem::path& path) {
+    const io::ModelFile file(path);
+    const io::CheckpointReader& reader = file.reader();
+    reader.verify();
+    if (tokenizer_hash_) {
+      const std::string wanted = detail::hash_text(*tokenizer_hash_);
+      const std::string found = file.tokenizer_hash().value_or("none");
+      expects<FormatError>(found == wanted, "run", path.string(), ": belongs to the tokenizer ", found, ", expected ",
+                           wanted);
+    }
+    for (const auto& [name, value] : expected_) {
+      const auto found = reader.metadata().find("run." + name);
+      const std::string stored = found == reader.metadata().end() ? "not recorded" : found->second;
+      expects<FormatError>(stored == value, "run", path.string(), ": the run began with ", name, ' ', stored,
+                           ", now it is ", value, ": go on with the same, or begin in another folder");
+    }
+    load_model_(file);
+    for (const Object& object : objects_) object.load(reader);
+  }
+
+ private:
+  struct Object {
+    std::function<void(io::CheckpointWriter&)> save;
+    std::function<void(const io::CheckpointReader&)> load;
+  };
+
+  std::function<io::CheckpointMetadata(const std::optional<std::uint64_t>&)> metadata_;
+  std::function<void(io::CheckpointWriter&)> save_model_;
+  std::function<void(const io::ModelFile&)> load_model_;
+  std::vector<Object> objects_;
+  std::optional<std::uint64_t> tokenizer_hash_;
+  std::vector<std::pair<std::string, std::string>> expected_;
+};
+
+}  // namespace storylm::train
