@@ -29,7 +29,7 @@ struct GenerateRequest {
 
 /// What holds for all stories of a call.
 struct GenerateOptions {
-  SamplerOptions sampler;
+  SamplerOptions sampler{};
   token_t eos = 2;                          ///< ends a story; negative: nothing does but its length
   std::vector<token_t> banned = {0, 1, 3};  ///< never drawn: UNK, BOS and PAD; negative ids are left out
 };
@@ -47,7 +47,8 @@ struct GeneratedToken {
   std::uint32_t story = 0;  ///< the request's number of the story
   index_t position = 0;     ///< counts the prompt
   token_t token = 0;
-  bool last = false;  ///< the story is done, by EOS (then that is the token) or by length
+  bool last = false;                  ///< the story is done, by EOS (then that is the token) or by length
+  std::span<const token_t> ids = {};  ///< the story so far, prompt included and EOS not; valid in the callback only
 };
 
 /// What Generator needs of a model; nn::TransformerStack is one.
@@ -131,7 +132,8 @@ class Generator {
                                     .story = requests[story.request].story,
                                     .position = position,
                                     .token = tokens[i],
-                                    .last = story.done});
+                                    .last = story.done,
+                                    .ids = {ids(story), static_cast<std::size_t>(story.length)}});
       }
       if (!going_on) break;
       std::erase_if(active_, [&](const Active& story) { return story.done && finish(story, stories); });
