@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief From a prompt to token ids, and from ids back to one line of text that begins with the prompt as it was
+/// typed.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <storylm/core/error.hpp>
+#include <storylm/text/tokenizer.hpp>
+
+namespace program {
+
+/// Length in bytes of the whitespace or control character that `text` begins with, else 0. Beside ASCII's these are the
+/// line ends that some programs know: U+0085, U+2028 and U+2029.
+inline std::size_t whitespace_length(std::string_view text) {
+  if (text.empty()) return 0;
+  const auto first = static_cast<unsigned char>(text.front());
+  if (first <= 0x20 || first == 0x7F) return 1;
+  if (text.starts_with("\u0085")) return 2;
+  return text.starts_with("\u2028") || text.starts_with("\u2029") ? 3 : 0;
+}
+
+/// The stories that continue one prompt, as text.
+///
+/// SentencePiece drops spaces at the end of what it encodes and writes a space before every word it decodes. So the
+/// continuation is what decoding adds to the decoded prompt, and it loses its leading space where the prompt ends in
+/// one.
+template <storylm::Tokenizer T>
+class StoryText {
+ public:
+  /// @throws storylm::ArgumentError when the prompt is more than one line
+  StoryText(T tokenizer, std::string prompt) : tokenizer_(std::move(tokenizer)), prompt_(std::move(prompt)) {
+    storylm::expects<storylm::ArgumentError>(prompt_.find_first_of("\r\n") == std::string::npos, "prompt",
+                                             "it must be one line, stories are written one per line");
+    if (tokenizer_.bos() >= 0) ids_.push_back(tokenizer_.bos());
+    const auto encoded = tokenizer_.encode(prompt_);
+    ids_.insert(ids_.end(), encoded.begin(), encoded.end());
+    decoded_prompt_ = tokenizer_.decode(ids_);
+    ends_in_space_ = !prompt_.empty() && whitespace_length(std::string_view(prompt_).substr(prompt_.size() - 1)) != 0;
+  }
+
+  /// BOS and the prompt, lower-cased first where the tokenizer says so.
+  [[nodiscard]] const std::vector<storylm::token_t>& prompt_ids() const noexcept { return ids_; }
+  /// As it was typed.
+  [[nodiscard]] const std::string& prompt() const noexcept { return prompt_; }
+
+  /// What follows the prompt in a story (ids of prompt and continuation), every run of whitespace as one space.
+  [[nodiscard]] std::string continuation(std::span<const storylm::token_t> story) const {
+    const std::string decoded = tokenizer_.decode(story);
+    std::string_view text = decoded;
+    text.remove_prefix(std::string_view(decoded).starts_with(decoded_prompt_) ? decoded_prompt_.size() : 0);
+    std::string result;
+    bool after_space = ends_in_space_;
+    while (!text.empty()) {
+      const std::size_t space = whitespace_length(text);
+      if (space == 0) {
+        result += text.front();
+      } else if (!after_space) {
+        result += ' ';
+      }
+      after_space = space != 0;
+      text.remove_prefix(space != 0 ? space : 1);
+    }
+    return result;
+  }
+  /// The story as a line, without its end.
+  [[nodiscard]] std::string line(std::span<const storylm::token_t> story) const {
+    return prompt_ + continuation(story);
+  }
+
+ private:
+  T tokenizer_;
+  std::string prompt_;
+  std::vector<storylm::token_t> ids_;
+  std::string decoded_prompt_;
+  bool ends_in_space_ = false;
+};
+
+/// Hands out a story's text as it grows.
+class GrowingText {
+ public:
+  /// The part of `text`, the story so far, that has not been handed out. Unless the story is `complete`, characters at
+  /// its end that lack some of their bytes (U+FFFD until those come) are kept back.
+  [[nodiscard]] std::string_view grow(std::string_view text, bool complete) {
+    constexpr std::string_view broken = "\uFFFD";
+    while (!complete && text.ends_with(broken)) text.remove_suffix(broken.size());
+    if (text.size() <= shown_) return {};
+    return text.substr(std::exchange(shown_, text.size()));
+  }
+
+ private:
+  std::size_t shown_ = 0;
+};
+
+}  // namespace program
