@@ -10,6 +10,9 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include <storylm/core/device.hpp>
@@ -19,21 +22,33 @@
 
 namespace storylm::cpu {
 
-/// A vector of T from `count` cached values, zero behind them; this is where a narrower cache is widened.
+/// A vector of T from cached values: where a narrower cache is widened.
 template <class T, class TKV>
-[[gnu::always_inline]] inline Vector<T> load_cached(const TKV* p, index_t count) {
+[[gnu::always_inline]] inline Vector<T> load_cached(const TKV* p) {
+  constexpr std::size_t lanes = vector_lanes<T>;
   if constexpr (std::same_as<T, TKV>) {
-    return load_first(p, count);
+    return load(p);
+  } else if constexpr (std::same_as<TKV, bf16>) {
+    static_assert(std::same_as<T, float>);
+    using Halves [[gnu::vector_size(vector_bytes / 2)]] = std::uint16_t;
+    using Words [[gnu::vector_size(vector_bytes)]] = std::uint32_t;
+    Halves bits;
+    std::memcpy(&bits, p, sizeof(bits));
+    return reinterpret_cast<Vector<T>>(__builtin_convertvector(bits, Words) << 16U);
   } else {
-    constexpr index_t lanes = vector_lanes<T>;
-    T wide[lanes] = {};
-    if (count >= lanes) {
-      for (index_t l = 0; l < lanes; ++l) wide[l] = static_cast<T>(p[l]);
-    } else {
-      for (index_t l = 0; l < count; ++l) wide[l] = static_cast<T>(p[l]);
-    }
+    alignas(vector_bytes) T wide[lanes];
+    for (std::size_t l = 0; l < lanes; ++l) wide[l] = static_cast<T>(p[l]);
     return load(wide);
   }
+}
+
+/// Of the first `count` only, zero behind them; reads nothing else.
+template <class T, class TKV>
+[[gnu::always_inline]] inline Vector<T> load_cached_first(const TKV* p, index_t count) {
+  if (count >= vector_lanes<T>) return load_cached<T>(p);
+  alignas(vector_bytes) T wide[vector_lanes<T>] = {};
+  for (index_t l = 0; l < count; ++l) wide[l] = static_cast<T>(p[l]);
+  return load(wide);
 }
 
 /// scores[j] = query . keys[j] for Count keys; query in whole vectors, zeros behind head_dim.
@@ -43,7 +58,7 @@ inline void cached_scores(T* scores, const T* query, const TKV* keys, index_t st
   for (index_t c = 0; c < head_dim; c += vector_lanes<T>) {
     const Vector<T> q = load(query + c);
     unrolled<Count>(
-        [&](auto j) { sum[j] = multiply_add(q, load_cached<T>(keys + j * stride + c, head_dim - c), sum[j]); });
+        [&](auto j) { sum[j] = multiply_add(q, load_cached_first<T>(keys + j * stride + c, head_dim - c), sum[j]); });
   }
   const Vector<T> totals = lane_sums<T, Count>(sum);
   unrolled<Count>([&](auto j) { scores[j] = totals[int{j}]; });
@@ -60,7 +75,7 @@ inline void cached_values(T* out, T correction, const T* weights, const TKV* val
   for (index_t j = 0; j < count; ++j) {
     const Vector<T> weight = broadcast<T>(weights[j]);
     unrolled<Vectors>([&](auto v) {
-      sum[v] = multiply_add(weight, load_cached<T>(values + j * stride + v * lanes, columns - v * lanes), sum[v]);
+      sum[v] = multiply_add(weight, load_cached_first<T>(values + j * stride + v * lanes, columns - v * lanes), sum[v]);
     });
   }
   unrolled<Vectors>([&](auto v) { store(out + v * lanes, sum[v]); });
@@ -160,16 +175,21 @@ requires((std::same_as<T, float> && (std::same_as<TKV, float> || std::same_as<TK
     const index_t size = cpu::CachedQuery<T, TKV>::scratch_size(spec.head_dim);
     T* buffers = scratch.take<T>(size * cpu::thread_count(device));  // (threads, size)
     const index_t group = spec.heads / spec.kv_heads;
-    cpu::parallel_for(device, batch.tokens * spec.kv_heads, [&](index_t piece) {
-      const index_t row = piece / spec.kv_heads;
+    // Neighbouring rows are mostly of one sequence: a few of them take turns at one head, whose keys then are at hand.
+    constexpr index_t rows = 4;
+    const index_t row_blocks = (batch.tokens + rows - 1) / rows;
+    cpu::parallel_for(device, row_blocks * spec.kv_heads, [&](index_t piece) {
       const index_t kv_head = piece % spec.kv_heads;
-      const index_t position = batch.positions[row];
-      const index_t oldest = spec.window > 0 ? std::max<index_t>(0, position + 1 - spec.window) : 0;
-      const index_t at = slot(row) + kv_head * spec.head_dim;
-      const cpu::CachedQuery<T, TKV> query(spec.head_dim, buffers + size * cpu::thread_index());
-      for (index_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-        query.run(y.row(row) + head * spec.head_dim, qkv.row(row) + head * spec.head_dim, kv.keys + at, kv.values + at,
-                  width, oldest, position);
+      const index_t begin = piece / spec.kv_heads * rows;
+      for (index_t row = begin; row < std::min(batch.tokens, begin + rows); ++row) {
+        const index_t position = batch.positions[row];
+        const index_t oldest = spec.window > 0 ? std::max<index_t>(0, position + 1 - spec.window) : 0;
+        const index_t at = slot(row) + kv_head * spec.head_dim;
+        const cpu::CachedQuery<T, TKV> query(spec.head_dim, buffers + size * cpu::thread_index());
+        for (index_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+          query.run(y.row(row) + head * spec.head_dim, qkv.row(row) + head * spec.head_dim, kv.keys + at,
+                    kv.values + at, width, oldest, position);
+        }
       }
     });
   }
