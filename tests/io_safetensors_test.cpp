@@ -28,9 +28,12 @@ std::size_t largest_allocation = 0;
 }  // namespace
 
 // Every request for memory is seen, so that a claim in a header can be told from bytes that are there.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
   largest_allocation = std::max(largest_allocation, bytes);
-  void* const p = std::malloc(bytes == 0 ? 1 : bytes);
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  void* const p = operator new(bytes, std::nothrow);
   if (p == nullptr) throw std::bad_alloc();
   return p;
 }

@@ -36,9 +36,9 @@ inline constexpr int checkpoint_format = 1;
 
 /// What a checkpoint says besides its tensors.
 struct CheckpointMetadata {
-  std::string library_version;  ///< of the library that writes it
-  std::string config;           ///< the model's config, one JSON object; may be empty
-  Metadata more = {};           ///< anything else; keys must be neither "config" nor begin with "storylm."
+  std::string library_version = {};  ///< of the library that writes it
+  std::string config = {};           ///< the model's config, one JSON object; may be empty
+  Metadata more = {};                ///< anything else; keys must be neither "config" nor begin with "storylm."
 };
 
 }  // namespace storylm::io
