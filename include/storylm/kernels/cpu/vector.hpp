@@ -110,7 +110,7 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline T multiply_add(T a, T b, T c) {
 #if defined(__clang__)
-#pragma clang fp contract(fast)
+#pragma clang fp contract(on)  // an llvm.fmuladd; "fast" may be undone where a lane is taken out of the vector
 #endif
   return a * b + c;  // g++ contracts by default (-ffp-contract=fast)
 }
