@@ -119,6 +119,7 @@ MODELS = [
     ("llama_interleaved_model", "llama", LLAMA_INTERLEAVED, [32, 4, 1, 12], 0.7, 1e-3),
 ]
 STEPS, CLIP_NORM = 10, 1.0
+LEAST_RELU_INPUT = 5e-6
 
 
 def initialise(model, factor, generator):
@@ -173,9 +174,26 @@ def run_model(model, ids, targets, offsets, lr, suffix):
     return out
 
 
-def make_model(folder, file, architecture, config, lengths, factor, lr):
+class KinkMeter:
+    """The least distance of any ReLU's input from zero, over all forwards of a model.
+
+    Where that is of the size of rounding errors, ReLU's derivative is 0 for one program and 1 for another, and the
+    files would compare luck.
+    """
+
+    def __init__(self, model):
+        self.least = math.inf
+        for name, layer in model.named_modules():
+            if name.endswith("linear1"):
+                layer.register_forward_hook(self.look)
+
+    def look(self, _layer, _inputs, output):
+        self.least = min(self.least, output.detach().abs().min().item())
+
+
+def make_model(folder, file, architecture, config, lengths, factor, lr, attempt=0):
     torch.manual_seed(1)
-    generator = torch.Generator().manual_seed(sum(file.encode()))
+    generator = torch.Generator().manual_seed(sum(file.encode()) + attempt)
     model = build(config, architecture)
     initialise(model, factor, generator)
     ids, targets, offsets = make_batch(config, lengths, generator)
@@ -185,12 +203,15 @@ def make_model(folder, file, architecture, config, lengths, factor, lr):
     tensors |= run_model(model, ids, targets, offsets, lr, "")
     model = build(config, architecture).double()
     model.load_state_dict(weights)
+    kinks = KinkMeter(model)
     tensors |= run_model(model, ids, targets, offsets, lr, "64")
     losses, norms = tensors["adam64.losses"], tensors["adam64.grad_norms"]
     print("  losses", *(f"{x:.4f}" for x in losses.tolist()))
     print("  norms ", *(f"{x:.4f}" for x in norms.tolist()))
-    if not (norms.max() > CLIP_NORM * 1.05 and norms.min() < CLIP_NORM * 0.95):
-        raise SystemExit(f"{file}: clipping must bite in some steps and not in others; change the data or the rate")
+    clips_sometimes = norms.max() > CLIP_NORM * 1.05 and norms.min() < CLIP_NORM * 0.95
+    if kinks.least < LEAST_RELU_INPUT or not clips_sometimes:
+        print(f"  other data: least ReLU input {kinks.least:.1e}, clipping must bite in some steps and not in others")
+        return make_model(folder, file, architecture, config, lengths, factor, lr, attempt + 1)
     training = {"optimizer": "adam", "steps": STEPS, "lr": lr, "betas": [0.9, 0.999], "eps": 1e-8}
     training |= {"clip_norm": CLIP_NORM, "ignore_index": IGNORED}
     path = folder / f"{file}.safetensors"
