@@ -31,7 +31,7 @@ namespace story_grammar {
 /// @brief A story never has fewer words than this.
 inline constexpr std::size_t min_words = 60;
 /// @brief A story never has more words than this: it fits the 256 positions of the demo's model.
-inline constexpr std::size_t max_words = 150;
+inline constexpr std::size_t max_words = 140;
 
 /// @brief One story and what is said about it in a record of the corpus.
 struct Story {
