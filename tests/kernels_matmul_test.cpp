@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief The CPU's matrix products, bit for bit against the loops that define them, and against Eigen.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 on its own AVX-512 intrinsics, inlined into Eigen
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 #include <array>
 #include <limits>
 #include <span>
