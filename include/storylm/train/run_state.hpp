@@ -69,7 +69,7 @@ class RunState {
     const io::CheckpointReader& reader = file.reader();
     reader.verify();
     if (tokenizer_hash_) {
-      const std::string wanted = detail::hash_text(*tokenizer_hash_);
+      const std::string wanted = storylm::detail::hash_text(*tokenizer_hash_);
       const std::string found = file.tokenizer_hash().value_or("none");
       expects<FormatError>(found == wanted, "run", path.string(), ": belongs to the tokenizer ", found, ", expected ",
                            wanted);
