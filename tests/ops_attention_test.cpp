@@ -255,6 +255,27 @@ TEST_CASE_TEMPLATE("the bits depend neither on threads nor on the rest of the ba
   }
 }
 
+TEST_CASE("NaNs of one sequence do not reach its neighbours") {
+  const AttentionSpec spec{.heads = 2, .kv_heads = 1, .head_dim = 10};
+  const Batch batch({33, 21, 70});
+  std::vector<float> qkv = noise<float>(batch.tokens() * spec.qkv_width(), 21);
+  const std::vector<float> dy = noise<float>(batch.tokens() * spec.q_width(), 22);
+  const Cpu device({.threads = 2});
+  const Result<float> clean = run(device, qkv, dy, spec, {}, batch);
+  std::fill(qkv.begin() + 33 * spec.qkv_width(), qkv.begin() + 54 * spec.qkv_width(),
+            std::numeric_limits<float>::quiet_NaN());
+  const Result<float> got = run(device, qkv, dy, spec, {}, batch);
+  const auto same_outside = [](const std::vector<float>& a, const std::vector<float>& b, index_t width) {
+    return std::equal(a.begin(), a.begin() + 33 * width, b.begin()) &&
+           std::equal(a.begin() + 54 * width, a.end(), b.begin() + 54 * width);
+  };
+  CHECK(same_outside(got.y, clean.y, spec.q_width()));
+  CHECK(same_outside(got.lse, clean.lse, spec.heads));
+  CHECK(same_outside(got.dqkv, clean.dqkv, spec.qkv_width()));
+  const auto is_nan = [](float x) { return std::isnan(x); };
+  CHECK(std::all_of(got.y.begin() + 33 * spec.q_width(), got.y.begin() + 54 * spec.q_width(), is_nan));
+}
+
 TEST_CASE("another ordinal, step or site is another mask") {
   StepState state;
   const DropoutSpec dropout = with_dropout(state);
