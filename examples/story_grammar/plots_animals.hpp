@@ -13,7 +13,7 @@ namespace story_grammar {
 inline const std::vector<Plot>& animal_plots() {
   static const std::vector<Plot> plots = {
       {"hurt_animal",
-       R"(<limb=[#limb wing|leg]><pet=[#limb {winged}|{legged}]><go=[#limb fly|run]>[7*<intro> {He} [loved
+       R"(<limb=[#limb wing|leg]><pet=[#limb {winged}|{legged}]><go=[#limb fly|run]>[7*<intro> [2*{A}|{He}] [loved
 animals|liked to walk in the woods|liked to help]. ~<one_day>, {A}|3*<one_day>, <a_girl>] [heard a soft sound|saw
 something small] [under a bush|behind a tree|in the tall grass|next to the path]. It was a little {pet}. Its {limb}
 was hurt, and it could not {go}. "[Poor little {pet}|You poor thing]," said {A}. "[I will help you|Do not be
@@ -31,9 +31,9 @@ are happy when they are free.|{A} <glad>.])",
 home.)"},
 
       {"caterpillar",
-       R"([7*<intro> {He} [liked little animals|liked to look under leaves]. ~<one_day>, {A}|3*<one_day>, <a_girl>]
-found a [fat|small|green] caterpillar on a leaf. {He} put it in a [#jar jar|box] with [many|fresh] leaves. The
-caterpillar ate and ate.
+       R"([7*<intro> [2*{A}|{He}] [liked little animals|liked to look under leaves]. ~<one_day>, {A}|3*<one_day>,
+<a_girl>] found a [fat|small|green] caterpillar on a leaf. {He} put it in a [#jar jar|box] with [many|fresh] leaves.
+The caterpillar ate and ate.
 ~But one morning, the caterpillar did not [eat|move] any more. It was in a little brown bed. "Is it sick?" asked {A}.
 "[No, it is only sleeping|No, just wait and see]," said {his} {mom}. [{A} looked at it every morning.|It was hard to
 wait.]
@@ -47,10 +47,10 @@ called, and {he} waved.]{+Twist})",
 {he} lets it fly.)"},
 
       {"found_pet",
-       R"([7*<intro> {He} wanted to have a pet[ very much| more than anything|]. ~<one_day>, {he}|3*<one_day>,
-<a_girl>] found a [little|small] {baby} [in front of the house|in the park|behind a tree|next to the road]. {A} gave
-it some food and a warm bed. [The {baby} slept next to {him}.|] "[Can I keep it|May it stay], {Mom}?" asked {A}.
-"[Only if it has no home|Somebody may be looking for it]," said {his} {mom}.
+       R"([7*<intro> [2*{A}|{He}] wanted to have a pet[ very much| more than anything|]. ~<one_day>,
+{he}|3*<one_day>, <a_girl>] found a [little|small] {baby} [in front of the house|in the park|behind a tree|next to
+the road]. {A} gave it some food and a warm bed. [The {baby} slept next to {him}.|] "[Can I keep it|May it stay],
+{Mom}?" asked {A}. "[Only if it has no home|Somebody may be looking for it]," said {his} {mom}.
 ~The next day, they saw a sign on a [tree|wall], with a picture of the {baby}! {A} <sad>. But {he} thought,
 "[Somebody is crying now|Somebody misses it very much]."
 ~So they went to the house on the sign. [#owner An old woman|An old man|A little girl|A little boy] opened the door.
@@ -63,9 +63,10 @@ feels good to do the right thing|doing the right thing can be hard, but it is go
        R"({A} finds a lost {baby} and would like to keep it, but {he} takes it back to its home.)"},
 
       {"race",
-       R"(<animal={fast}><other={slow}>[7*<animal_intro> {He} was [very fast|fast and proud]. {His} friend was a
-[slow|little] {other} named {B}.|3*One day, a <trait> {animal} named {A} met a {other} named {B}.] "[I am faster than
-you|You are so slow|Nobody is as fast as I am]!" said {A}[ and laughed|]. "Let us have a race, then," said {B}.
+       R"(<animal={fast}><other={slow}>[7*<animal_intro> [2*{A}|{He}] was [very fast|fast and proud]. {His} friend
+was a [slow|little] {other} named {B}.|3*One day, a <trait> {animal} named {A} met a {other} named {B}.] "[I am
+faster than you|You are so slow|Nobody is as fast as I am]!" said {A}[ and laughed|]. "Let us have a race, then,"
+said {B}.
 ~[One, two, three, go!|So they did.] {A} ran [away |]like the wind. {B} went [slowly, step by step|one step at a
 time]. [{A} wanted to show off, so {he} jumped over a big hole. But {he} fell in!|{A} looked back to laugh at {B}. So
 {he} did not see the hole and fell in!|{A} wanted to take the short way. But there was a deep hole, and {he} fell
@@ -80,8 +81,8 @@ always walked together.]{+Conflict})",
 {him}.)"},
 
       {"greedy",
-       R"(<animal={hungry}><other={forest_friend}>[7*<animal_intro> {He} [was always hungry|liked to eat more than
-anything]. {His} friend was a {other} named {B}. ~One day, they|3*One day, a hungry {animal} named {A} and {his}
+       R"(<animal={hungry}><other={forest_friend}>[7*<animal_intro> [2*{A}|{He}] [was always hungry|liked to eat more
+than anything]. {His} friend was a {other} named {B}. ~One day, they|3*One day, a hungry {animal} named {A} and {his}
 friend {B} the {other} went for a walk. They] found a [tree|basket] full of {fruits}. "[How lovely|What luck]! We can
 share them," said {B}. But {A} wanted all of them. "[I saw them first|They are all for me|They are mine]!" {he} said.
 {B} [was sad and went away|went home with an empty tummy].
@@ -96,8 +97,8 @@ sat in the sun and ate together.]{+Conflict})",
 care of {him}.)"},
 
       {"small_helper",
-       R"(<animal={tiny}><other={huge}>[7*<animal_intro> {He} was very small. Near {him} lived a big {other} named
-{B}.|3*One day, a small {animal} named {A} met a big {other} named {B}.] "[Can I play with you|May I be your
+       R"(<animal={tiny}><other={huge}>[7*<animal_intro> [2*{A}|{He}] was very small. Near {him} lived a big {other}
+named {B}.|3*One day, a small {animal} named {A} met a big {other} named {B}.] "[Can I play with you|May I be your
 friend]?" asked {A}. "[You are too small|Go home]," said {B}. {A} <sad> and went away.
 ~[Some days later|The next day|A week later], {A} heard a loud cry. It was {B}! [#trouble {B} had a thorn in {his2}
 foot.|{B} was caught in a net.|{B} had lost {his2} key in a very small hole in a tree.] "[Help me|Please help me]!"
@@ -113,10 +114,10 @@ day.|After that, nobody said that {A} was too small.])",
 to [#trouble pull out a thorn|open a net|find a key].)"},
 
       {"mushroom",
-       R"(<animal={forest_friend}>[7*<animal_intro> {He} had a [small|little] house under a [big|red] mushroom. ~One
-day, it began to rain. {A} sat under {his} mushroom|3*One day, it began to rain. A {animal} named {A} sat under a
-[big|red] mushroom] and was dry. Then a wet {wet} came. "[I am so cold|I am all wet]," it said. "[Come in|Please come
-in]," said {A}.
+       R"(<animal={forest_friend}>[7*<animal_intro> [2*{A}|{He}] had a [small|little] house under a [big|red]
+mushroom. ~One day, it began to rain. {A} sat under {his} mushroom|3*One day, it began to rain. A {animal} named {A}
+sat under a [big|red] mushroom] and was dry. Then a wet {wet} came. "[I am so cold|I am all wet]," it said. "[Come
+in|Please come in]," said {A}.
 ~Then a wet {cold_friend} came. "[Is there room for me|Can I come in too]?" it asked. [So they moved close
 together.|{A} and the {wet} moved close together.]
 ~Then a [hungry|big] wolf came. "[Is somebody hiding in there|Is there something to eat in there]?" it asked.
@@ -130,9 +131,9 @@ day.]{+Twist})",
 mushroom grows.)"},
 
       {"paper_boat",
-       R"(<animal={forest_friend}>[7*<animal_intro> {He} had a [good|best] friend, a duck named {B}.|3*<one_day>, a
-<trait> {animal} named {A} and {his} friend {B} the duck played by the river.] {B} could swim, but {A} could not. "I
-want to be on the water too," said {A}. "[Let us make a boat|We can make a boat]!" said {B}.
+       R"(<animal={forest_friend}>[7*<animal_intro> [2*{A}|{He}] had a [good|best] friend, a duck named
+{B}.|3*<one_day>, a <trait> {animal} named {A} and {his} friend {B} the duck played by the river.] {B} could swim,
+but {A} could not. "I want to be on the water too," said {A}. "[Let us make a boat|We can make a boat]!" said {B}.
 ~They made a boat from [#boat a big leaf|a piece of wood|half a nut]. {A} [got in|sat down in it]. "This is
 wonderful!" {he} said. But then the wind pushed the boat [away|faster and faster]. [The boat went right to a big
 stone.|Water came into the boat.] "Help!" {he} cried.

@@ -13,7 +13,7 @@ namespace story_grammar {
 inline const std::vector<Plot>& friend_plots() {
   static const std::vector<Plot> plots = {
       {"share",
-       R"([7*<intro> {He} had a [good|best] friend named {B}. ~<one_day>, {A} got a new {playtoy}[ from {his}
+       R"([7*<intro> [2*{A}|{He}] had a [good|best] friend named {B}. ~<one_day>, {A} got a new {playtoy}[ from {his}
 {mom}|]|3*<one_day>, a {girl} named {A} showed {his} friend {B} a new {playtoy}]. It was {color} and [very
 pretty|just right for {him}]. "[What a nice {playtoy}!|I like your {playtoy}.|Wow!] [Can I play with it too|May I try
 it]?" asked {B}. "No!" said {A}. "It is mine[!|, only mine!]" {B} [looked at the ground|felt sad|did not say a word]
@@ -30,9 +30,9 @@ shared all their toys.|{A} was glad to have such a good friend.]{+Conflict})",
 share it.)"},
 
       {"learn",
-       R"(<skill=[#skill ride a bike|swim|skate|climb the big tree|jump rope|catch a ball]>[7*<intro> {He} wanted to
-{skill}. {His} friend {B} could {skill} [very well|already], but {A} could not.|3*One day, a {girl} named {A} saw
-{his} friend {B} {skill}. "I want to do that too!" said {A}.]
+       R"(<skill=[#skill ride a bike|swim|skate|climb the big tree|jump rope|catch a ball]>[7*<intro> [2*{A}|{He}]
+wanted to {skill}. {His} friend {B} could {skill} [very well|already], but {A} could not.|3*One day, a {girl} named
+{A} saw {his} friend {B} {skill}. "I want to do that too!" said {A}.]
 ~[#skill {A} got on the bike|{A} jumped into the water|{A} put on the skates|{A} held on to the first branch|{A} took
 the rope|{A} held out {his} hands] and tried. But [#skill {he} fell off|{he} got water in {his} nose|{he} fell
 down|{he} slid back down|{he} got the rope around {his} legs|the ball fell on the ground]. {He} tried again, and it
@@ -48,7 +48,7 @@ your help," said {A}.|{A} was [proud|very proud]. Now {he} could {skill}, just l
        R"({A} wants to {skill} but cannot do it. {B} helps, they try again and again, and in the end it works.)"},
 
       {"kite",
-       R"([7*<intro> {He} had a friend named {B}. <one_day>, they went to the park with a [big|long|] {color}
+       R"([7*<intro> [2*{A}|{He}] had a friend named {B}. <one_day>, they went to the park with a [big|long|] {color}
 kite|3*One windy day, a {girl} named {A} and {his} friend {B} took a [big|long|] {color} kite to the park]. {A} held
 the string. But the wind pulled [hard|and pulled], and {A} let go. [Up, up, up it went, and it|It flew up and] got
 stuck in a [tall|big] tree!
@@ -66,7 +66,7 @@ danced in the sky <played_on>.])",
 ladder|a squirrel|a girl with a pole] gets it down.)"},
 
       {"false_alarm",
-       R"([7*<intro> {He} liked to play [jokes|tricks]. {His} best friend was named {B}. ~<one_day>, they
+       R"([7*<intro> [2*{A}|{He}] liked to play [jokes|tricks]. {His} best friend was named {B}. ~<one_day>, they
 played|3*<one_day>, a {girl} named {A} and {his} friend {B} played] [#where near the pond|in the woods|by the river].
 {A} hid [behind a tree|in the tall grass] and called, "Help! [There is a wolf!|I fell into a hole!|My foot is
 stuck!]" {B} ran to help, but {A} only laughed. "[That is not funny|I was scared]," said {B}.
@@ -99,7 +99,7 @@ good friends.])",
 and they become friends.)"},
 
       {"snowman",
-       R"([7*<intro> {He} had a {sister2} named {B}. ~One [cold |winter |]morning, {A} looked out of the
+       R"([7*<intro> [2*{A}|{He}] had a {sister2} named {B}. ~One [cold |winter |]morning, {A} looked out of the
 window.|3*One [cold|winter] morning, <a_girl> looked out of the window and called {his} {sister2} {B}.] "[Snow!
 Everything is white!|It snowed in the night!]" {he} said. {A} and {B} ran outside and made a big snowman with a
 {nose} for a nose and [two stones|two buttons] for eyes. [#cold "He must be cold," said {A}, and gave him a hat.|"He
@@ -132,9 +132,9 @@ held {his} {mom}'s hand.|"I will not run away again," said {A}.])",
        R"({A} follows a {insect} and gets lost. {He} stands still and waits, and {his} {mom} finds {him}.)"},
 
       {"moon",
-       R"([7*<intro> {He} loved to look at the [moon|moon and the stars]. ~One [clear|warm|quiet] night, {A}|3*One
-[clear|warm|quiet] night, <a_girl>] went to the pond with {his} {mom}. There was the moon, in the water! "The moon
-fell down!" {he} [said|shouted]. "I will [get it out|save it]."
+       R"([7*<intro> [2*{A}|{He}] loved to look at the [moon|moon and the stars]. ~One [clear|warm|quiet] night,
+{A}|3*One [clear|warm|quiet] night, <a_girl>] went to the pond with {his} {mom}. There was the moon, in the water!
+"The moon fell down!" {he} [said|shouted]. "I will [get it out|save it]."
 ~[#tool {A} took a net and put it in the water.|{A} took a bucket and put it in the water.|{A} put both hands in the
 water.] But the moon [broke into [many|a hundred] pieces|danced away]. {A} tried again[ and again|]. [#tool The net
 was full of leaves, but there was no moon in it.|The bucket was full of water, but there was no moon in it.|{His}

@@ -13,10 +13,10 @@ namespace story_grammar {
 inline const std::vector<Plot>& home_plots() {
   static const std::vector<Plot> plots = {
       {"lost_toy",
-       R"([7*<intro> {He} had a {toy}, and {he} [loved it very much|took it everywhere|loved it more than all {his}
-other toys]. ~<one_day>, {A}|3*<one_day>, <a_girl>] could not find {his} {toy}. [{He} looked under the bed and behind
-the door.|{He} looked in the kitchen and under the table.|{He} looked in every room.] [It was not there.|But the
-{toy} was gone.] {A} <sad>.
+       R"([7*<intro> [2*{A}|{He}] had a {toy}, and {he} [loved it very much|took it everywhere|loved it more than all
+{his} other toys]. ~<one_day>, {A}|3*<one_day>, <a_girl>] could not find {his} {toy}. [{He} looked under the bed and
+behind the door.|{He} looked in the kitchen and under the table.|{He} looked in every room.] [It was not there.|But
+the {toy} was gone.] {A} <sad>.
 ~["What is wrong, {A}?"|"Why are you so sad?"] asked {his} {mom}. "I lost my {toy}," said {A}. "Where did you play
 with it last?" asked {his} {mom}. {A} thought [hard|for a long time]. "I was [#spot under the apple tree|at the
 pond|in the sand box|on the old bench]!" {he} said.
@@ -30,11 +30,11 @@ to stop and think when something is lost.|That night, {A} and the {toy} slept we
 under the apple tree|at the pond|in the sand box|on the old bench].)"},
 
       {"broken_thing",
-       R"([7*<intro> {He} [loved to play with {his} {color} ball|had a {color} ball and played with it every day].
-~[One rainy day, {A} played in the house.|One cold day, {A} played in the house.|One day, {A} took the ball into the
-house.]|3*One [rainy|cold] day, <a_girl> played with a {color} ball in the house.] "[Please do|Do] not throw it in
-here," said {his} {mom}. But {A} did not listen. Crash! The ball hit the {color2} {breakable}, and it broke[ into
-many pieces|].
+       R"([7*<intro> [2*{A}|{He}] [loved to play with {his} {color} ball|had a {color} ball and played with it every
+day]. ~[One rainy day, {A} played in the house.|One cold day, {A} played in the house.|One day, {A} took the ball
+into the house.]|3*One [rainy|cold] day, <a_girl> played with a {color} ball in the house.] "[Please do|Do] not throw
+it in here," said {his} {mom}. But {A} did not listen. Crash! The ball hit the {color2} {breakable}, and it broke[
+into many pieces|].
 ~{A} was [afraid|scared]. [{He} hid the pieces [under the bed|behind a chair].|{He} wanted to run away and hide.|]
 Then {his} {mom} came in. ["Where is my {breakable}?"|"What was that noise?"|"What happened here?"] {his} {mom}
 asked. {A} [looked at the floor|felt {his} face get hot]. "I broke your {breakable}," {he} said. "I am [so|very]
@@ -47,8 +47,8 @@ with the ball outside.|{A} felt light and happy again, because {he} had told the
 forgiven.)"},
 
       {"night_noise",
-       R"([7*<intro> {He} did not like the dark[ at all|]. ~One night, {A}|3*One [dark|cold|windy] night, <a_girl>]
-[was in bed|lay in bed|woke up] and heard a noise. [#noise Tap, tap, tap!|Scratch, scratch, scratch!|Whoo,
+       R"([7*<intro> [2*{A}|{He}] did not like the dark[ at all|]. ~One night, {A}|3*One [dark|cold|windy] night,
+<a_girl>] [was in bed|lay in bed|woke up] and heard a noise. [#noise Tap, tap, tap!|Scratch, scratch, scratch!|Whoo,
 whoo!|Bump, bump, bump!] {A} [pulled the blanket over {his} head|hid under the blanket|held {his} pillow tight].
 [#noise Tap, tap, tap!|Scratch, scratch, scratch!|Whoo, whoo!|Bump, bump, bump!] There it was again.
 ~["{Mom}, please come! There is a monster!" called {A}.|{A} called {his} {mom}. "There is a monster!" {he} said.]
@@ -80,10 +80,10 @@ laughed about the salt and ate the whole cake.])",
        R"({A} bakes a cake for {his} grandma but takes salt for sugar. {He} tries again, and the new cake is good.)"},
 
       {"seed",
-       R"([7*<intro> {He} [liked to be in the garden|loved {his} garden|liked to see things grow]. ~<one_day>,
-{A}|3*<one_day>, <a_girl>] got a [tiny|small|little] seed from {his} {mom}. {He} made a hole in the [ground|garden]
-and put the seed in. {He} gave it [some |a little |]water. {He} waited [all morning|until lunch|and waited]. But
-nothing [happened|came up].
+       R"([7*<intro> [2*{A}|{He}] [liked to be in the garden|loved {his} garden|liked to see things grow].
+~<one_day>, {A}|3*<one_day>, <a_girl>] got a [tiny|small|little] seed from {his} {mom}. {He} made a hole in the
+[ground|garden] and put the seed in. {He} gave it [some |a little |]water. {He} waited [all morning|until lunch|and
+waited]. But nothing [happened|came up].
 ~"[Why does it not grow?|My seed does not work!|It is too slow!]" said {A}. "[A seed needs time|Good things need
 time|It is sleeping in the ground]," said {his} {mom}. "Give it water every day." [So {A} did.|{A} did not like to
 wait, but {he} did it.|{A} did that, and {he} sang to it, too.]
@@ -95,7 +95,7 @@ was good to wait."])",
        R"({A} plants a seed and finds it hard to wait. {He} waters it every day, and at last a big {flower} grows.)"},
 
       {"sick_day",
-       R"([7*<intro> {He} had a [good|best] friend named {B}. ~<one_day>, {B} did not come out to play|3*One
+       R"([7*<intro> [2*{A}|{He}] had a [good|best] friend named {B}. ~<one_day>, {B} did not come out to play|3*One
 [cold|rainy|gray] day, a {girl} named {A} waited for {his} friend {B}. But {B} did not come]. {A} went to {B}'s
 house. "{B} is sick in bed," said {B}'s mom. {A} <sad>.
 ~"{Mom}, can we make some {soup} for {B}?" {he} asked. "[What a kind idea|Yes, that is a good idea]," said {his}
@@ -109,10 +109,10 @@ thing can help a friend feel better.|2*And when {A} was sick, {B} came with soup
        R"({B} is sick, so {A} makes {soup} and brings it to {him2}. {B} gets well, and they play again.)"},
 
       {"bedtime",
-       R"([7*<intro> {He} [never wanted to go to bed|did not like to go to bed]. ~One [night|evening], {A}|3*One
-[night|evening], <a_girl>] said, "I am not tired! I want to [play|stay up] all night." "[All right, you can try
-it|Very well, let us see]," said {his} {mom}. So {he} [played with {his} {toy}|built a tower|drew a picture|looked at
-a book]. Then {he} [jumped on the bed|danced around the room|sang a song].
+       R"([7*<intro> [2*{A}|{He}] [never wanted to go to bed|did not like to go to bed]. ~One [night|evening],
+{A}|3*One [night|evening], <a_girl>] said, "I am not tired! I want to [play|stay up] all night." "[All right, you can
+try it|Very well, let us see]," said {his} {mom}. So {he} [played with {his} {toy}|built a tower|drew a
+picture|looked at a book]. Then {he} [jumped on the bed|danced around the room|sang a song].
 ~The moon came up. {A} began to [yawn|rub {his} eyes]. [{His} head was heavy.|] At last {he} fell asleep on the
 [floor|stairs|rug].
 ~The next day, {A} was so tired [that {he} fell asleep in {his} food|that {he} could not play|that {he} put {his}
