@@ -22,6 +22,7 @@
 #include <storylm/generate/sampler.hpp>
 #include <storylm/kernels/backends.hpp>
 #include <storylm/kernels/kernel.hpp>
+#include <storylm/kernels/sampling.hpp>
 #include <storylm/models/config.hpp>
 #include <storylm/models/presets.hpp>
 #include <storylm/models/transformer_lm.hpp>
@@ -44,6 +45,8 @@
 #include <storylm/ops/activation.hpp>
 #include <storylm/ops/attention.hpp>
 #include <storylm/ops/attention_cached.hpp>
+#include <storylm/ops/attention_checks.hpp>
+#include <storylm/ops/checks.hpp>
 #include <storylm/ops/column_sum.hpp>
 #include <storylm/ops/cross_entropy.hpp>
 #include <storylm/ops/elementwise.hpp>
@@ -52,6 +55,7 @@
 #include <storylm/ops/matmul.hpp>
 #include <storylm/ops/matmul_rows.hpp>
 #include <storylm/ops/optimizer.hpp>
+#include <storylm/ops/overlap.hpp>
 #include <storylm/ops/peak.hpp>
 #include <storylm/ops/rms_norm.hpp>
 #include <storylm/ops/rope.hpp>
