@@ -67,11 +67,17 @@ class Layers(unittest.TestCase):
         self.allowed("core/error.hpp", "#define A 1\n#undef A\n")
 
     def test_umbrella(self):
-        names = {"storylm.hpp", "core/error.hpp", "detail/hash.hpp", "kernels/cpu/matmul.hpp"}
-        good = "#pragma once\n#include <storylm/core/error.hpp>  // why\n"
-        self.assertEqual(list(check_layers.check_umbrella(good, names)), [])
-        self.assertEqual(len(list(check_layers.check_umbrella(good + "int x;\n", names))), 1)
-        self.assertEqual(list(check_layers.check_umbrella("#pragma once\n", names)), ["does not include core/error.hpp"])
+        good = {
+            "storylm.hpp": "#pragma once\n#include <storylm/core/error.hpp>  // why\n",
+            "core/error.hpp": "#include <storylm/core/dtype.hpp>\n",
+            "core/dtype.hpp": "",
+            "detail/hash.hpp": "",
+            "kernels/cpu/matmul.hpp": "",
+        }
+        self.assertEqual(list(check_layers.check_umbrella(good)), [])
+        self.assertEqual(list(check_layers.check_umbrella(good | {"nn/linear.hpp": ""})), ["does not bring nn/linear.hpp"])
+        declares = good | {"storylm.hpp": good["storylm.hpp"] + "int x;\n"}
+        self.assertEqual(len(list(check_layers.check_umbrella(declares))), 1)
 
     def test_form(self):
         self.assertIn("SPDX", " ".join(check_layers.check_header("core/error.hpp", "/// @file @brief\n#pragma once\n")))
