@@ -230,6 +230,9 @@ int prepare(const Flags& flags) {
   expects<ArgumentError>(std::filesystem::is_directory(flags.output_dir), "prepare_stories", "cannot make the folder ",
                          flags.output_dir, ": ", error ? error.message() : std::string("it is a file"));
   std::optional<SentencePieceTokenizer> tokenizer = existing_tokenizer(flags);
+  const SentencePieceTrainOptions train_options{
+      .vocab_size = flags.vocab_size, .byte_fallback = !flags.no_byte_fallback, .lowercase = flags.lowercase};
+  if (!tokenizer.has_value()) check_vocab_size(train_options);
 
   detail::AtomicFile stories(flags.output_dir / "stories.txt");
   Corpus corpus{.sample = SentenceSample(100'000, flags.seed)};
@@ -242,9 +245,7 @@ int prepare(const Flags& flags) {
   if (trained) {
     std::cerr << "training the tokenizer on " << corpus.sample.sentences().size() << " of " << corpus.sample.seen()
               << " pieces of text\n";
-    tokenizer = train_sentencepiece(
-        corpus.sample.sentences(),
-        {.vocab_size = flags.vocab_size, .byte_fallback = !flags.no_byte_fallback, .lowercase = flags.lowercase});
+    tokenizer = train_sentencepiece(corpus.sample.sentences(), train_options);
     check_stop_signal();
   }
   corpus.sample = SentenceSample(1);  // gives its memory back

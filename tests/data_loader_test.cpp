@@ -102,7 +102,7 @@ TEST_CASE("items are BOS, at most max_len - 2 tokens, EOS; targets are the input
 }
 
 TEST_CASE("training and validation together are all stories, and share none") {
-  for (const std::size_t count : {2, 3, 10, 199, 200, 1000}) {
+  for (const std::size_t count : {2U, 3U, 10U, 199U, 200U, 1000U}) {
     CAPTURE(count);
     const TokenLists source(numbered_stories(count));
     StoryLoader train(source, {.batch_size = 7});

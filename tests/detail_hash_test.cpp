@@ -26,7 +26,7 @@ TEST_CASE("however the bytes are cut, the hash is the same") {
   for (int i = 0; i < 200; ++i) text += static_cast<char>(i * 37 % 251);
   for (std::size_t length = 0; length <= text.size(); length += 7) {
     const std::string_view whole = std::string_view(text).substr(0, length);
-    for (const std::size_t piece : {1, 3, 31, 32, 33, 64}) {
+    for (const std::size_t piece : {1U, 3U, 31U, 32U, 33U, 64U}) {
       Hash64 hash;
       for (std::size_t at = 0; at < length; at += piece) hash.update(whole.substr(at, piece));
       CAPTURE(length);

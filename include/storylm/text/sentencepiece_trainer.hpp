@@ -120,12 +120,8 @@ class SentenceSpan final : public sentencepiece::SentenceIterator {
 
 }  // namespace detail
 
-/// Trains a BPE model of exactly `vocab_size` pieces: UNK 0, BOS 1, EOS 2, PAD 3, then 256 bytes when there is byte
-/// fallback. Sentences of more than 16384 bytes are left out; SentenceSample makes none. Not for two threads at once:
-/// SentencePiece keeps its log level for the whole process, and it is set so that nothing is printed.
-/// @throws ArgumentError when the vocabulary is too large for the text, naming the largest possible one, or too small
-[[nodiscard]] inline SentencePieceTokenizer train_sentencepiece(std::span<const std::string> sentences,
-                                                                const SentencePieceTrainOptions& options = {}) {
+/// What can be said about the vocabulary's size before there is text. @throws ArgumentError
+inline void check_vocab_size(const SentencePieceTrainOptions& options) {
   constexpr std::string_view op = "train_sentencepiece";
   const index_t special = options.byte_fallback ? 260 : 4;
   expects<ArgumentError>(options.vocab_size > special, op, "a vocabulary of ", options.vocab_size,
@@ -133,6 +129,16 @@ class SentenceSpan final : public sentencepiece::SentenceIterator {
                          options.byte_fallback ? " and 256 bytes" : "");
   expects<ArgumentError>(options.vocab_size <= std::numeric_limits<std::int32_t>::max(), op, "a vocabulary of ",
                          options.vocab_size, " is more than 32 bits count");
+}
+
+/// Trains a BPE model of exactly `vocab_size` pieces: UNK 0, BOS 1, EOS 2, PAD 3, then 256 bytes when there is byte
+/// fallback. Sentences of more than 16384 bytes are left out; SentenceSample makes none. Not for two threads at once:
+/// SentencePiece keeps its log level for the whole process, and it is set so that nothing is printed.
+/// @throws ArgumentError when the vocabulary is too large for the text, naming the largest possible one, or too small
+[[nodiscard]] inline SentencePieceTokenizer train_sentencepiece(std::span<const std::string> sentences,
+                                                                const SentencePieceTrainOptions& options = {}) {
+  constexpr std::string_view op = "train_sentencepiece";
+  check_vocab_size(options);
   expects<ArgumentError>(
       std::any_of(sentences.begin(), sentences.end(), [](const std::string& s) { return !s.empty(); }), op,
       "there is no text to train on");
