@@ -12,7 +12,7 @@ function(storylm_write_user_presets text file)
   file(READ ${PROJECT_SOURCE_DIR}/include/storylm/models/presets.hpp built_in)
   set(names)
   set(definitions)
-  set(list)
+  set(calls)
   foreach(preset IN LISTS text)
     string(STRIP "${preset}" preset)
     if(preset STREQUAL "")
@@ -57,10 +57,9 @@ function(storylm_write_user_presets text file)
     list(APPEND names ${name})
     string(APPEND definitions
            "/// From STORYLM_PRESETS.\ninline constexpr TransformerConfig ${name} = [] {\n  TransformerConfig config = story_24m;\n${assignments}  return config;\n}();\n\n")
-    string(APPEND list "    Preset{\"${name}\", ${name}},\n")
+    string(APPEND calls "  f.template operator()<${name}>(\"${name}\");\n")
   endforeach()
-  list(LENGTH names count)
-  if(count EQUAL 0)
+  if(NOT names)
     set(what "/// @brief No presets of the user's: STORYLM_PRESETS is empty.")
   else()
     set(what "/// @brief The presets of STORYLM_PRESETS.")
@@ -72,15 +71,14 @@ function(storylm_write_user_presets text file)
 @what@
 #pragma once
 
-#include <array>
-
 #include <storylm/models/presets.hpp>
 
 namespace storylm::presets::user {
 
-@definitions@/// What programs offer for training besides presets::trainable.
-inline constexpr std::array<Preset, @count@> trainable = {
-@list@};
+@definitions@/// Calls f.template operator()<config>(name) once for each of these presets, in the order in which they were given.
+template <class F>
+constexpr void for_each_preset([[maybe_unused]] F&& f) {
+@calls@}
 
 }  // namespace storylm::presets::user
 ]=])
