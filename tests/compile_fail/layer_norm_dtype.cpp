@@ -1,0 +1,8 @@
+// EXPECT: storylm: op::layer_norm has no kernel for this dtype on this device
+#include <storylm/ops/layer_norm.hpp>
+
+int main() {
+  const storylm::MatrixView<storylm::half> x;
+  const storylm::MatrixView<float> stats;
+  storylm::ops::layer_norm(storylm::Cpu(), x, {}, stats, x, {}, x, x, 1e-5);
+}
