@@ -64,7 +64,7 @@ struct half {
     const std::uint32_t magnitude = u & 0x7FFFFFFFU;
     if (magnitude > 0x7F800000U) return static_cast<std::uint16_t>(sign | 0x7E00U | ((magnitude >> 13U) & 0x3FFU));
     if (magnitude >= 0x47800000U) return static_cast<std::uint16_t>(sign | 0x7C00U);  // 65536 and up
-    if (magnitude >= 0x38800000U) {                                                    // normal in binary16
+    if (magnitude >= 0x38800000U) {                                                   // normal in binary16
       const std::uint32_t rebased = magnitude - 0x38000000U;
       return static_cast<std::uint16_t>(sign | ((rebased + 0xFFFU + ((rebased >> 13U) & 1U)) >> 13U));
     }
@@ -129,7 +129,9 @@ struct dtype_traits<std::uint8_t> {
 
 /// A type that tensors can hold.
 template <class T>
-concept Dtype = requires { dtype_traits<T>::name; };
+concept Dtype = requires {
+  dtype_traits<T>::name;
+};
 
 /// A Dtype that stands for real numbers.
 template <class T>

@@ -29,8 +29,7 @@ STORYLM_HOST_DEVICE constexpr PhiloxCounter philox4x32(PhiloxCounter counter, Ph
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53U} * counter[0];
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57U} * counter[2];
-    counter = {static_cast<std::uint32_t>(product1 >> 32U) ^ counter[1] ^ key.low,
-               static_cast<std::uint32_t>(product1),
+    counter = {static_cast<std::uint32_t>(product1 >> 32U) ^ counter[1] ^ key.low, static_cast<std::uint32_t>(product1),
                static_cast<std::uint32_t>(product0 >> 32U) ^ counter[3] ^ key.high,
                static_cast<std::uint32_t>(product0)};
     key.low += 0x9E3779B9U;
@@ -41,9 +40,9 @@ STORYLM_HOST_DEVICE constexpr PhiloxCounter philox4x32(PhiloxCounter counter, Ph
 
 /// The key of one use of randomness in one step: philox(seed; step, site). `site` tells the uses apart.
 STORYLM_HOST_DEVICE constexpr PhiloxKey derive_key(std::uint64_t seed, std::uint64_t step, std::uint32_t site) {
-  const PhiloxCounter out = philox4x32(
-      {static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32U), site, 0U},
-      {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32U)});
+  const PhiloxCounter out =
+      philox4x32({static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32U), site, 0U},
+                 {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32U)});
   return {out[0], out[1]};
 }
 
@@ -60,8 +59,8 @@ class RandomStream {
 
   /// 64 random bits.
   constexpr std::uint64_t bits() {
-    const PhiloxCounter block = philox4x32(
-        {static_cast<std::uint32_t>(position_), static_cast<std::uint32_t>(position_ >> 32U), 0U, 0U}, key_);
+    const PhiloxCounter block =
+        philox4x32({static_cast<std::uint32_t>(position_), static_cast<std::uint32_t>(position_ >> 32U), 0U, 0U}, key_);
     ++position_;
     return (std::uint64_t{block[1]} << 32U) | block[0];
   }

@@ -26,6 +26,8 @@ struct AnyStateVisitor {
 ///  - another Stateful object, whose names get the prefix "name.".
 /// io/checkpoint.hpp writes and reads it; scalars are kept bit for bit.
 template <class S>
-concept Stateful = requires(S& self) { std::remove_const_t<S>::visit_state(self, detail::AnyStateVisitor{}); };
+concept Stateful = requires(S& self) {
+  std::remove_const_t<S>::visit_state(self, detail::AnyStateVisitor{});
+};
 
 }  // namespace storylm

@@ -24,7 +24,7 @@ struct StepState {
 template <class S>
 concept StepHandle = requires(const S& step) {
   step.device();
-  { step.state() };
+  {step.state()};
 };
 
 }  // namespace storylm
