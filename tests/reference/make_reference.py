@@ -377,7 +377,7 @@ def make_clipping(tensors, cases):
         for dtype, suffix in ((torch.float32, ""), (torch.float64, "64")):
             parameters = [nn.Parameter(torch.zeros(grad.shape, dtype=dtype)) for grad in grads]
             for parameter, grad in zip(parameters, grads):
-                parameter.grad = grad.to(dtype)
+                parameter.grad = grad.to(dtype, copy=True)  # clipping writes into it
             norm = nn.utils.clip_grad_norm_(parameters, max_norm, foreach=False)
             tensors[f"clip.{case}.norm{suffix}"] = norm
             for i, parameter in enumerate(parameters):

@@ -336,6 +336,7 @@ def verify_optim(path):
                 grads = [tensors[f"{case}.grads.{j}"].double() for j in range(2)]
                 norm = math.sqrt(sum(g.pow(2).sum().item() for g in grads))
                 check(f"optim {case}.norm64", abs(norm - tensors[f"{case}.norm64"].item()), 1e-13)
+                check(f"optim {case}.norm", abs(norm - tensors[f"{case}.norm"].item()), 1e-5)
                 error = grads[i] * min(1.0, about["max_norm"] / (norm + 1e-6)) - tensors[f"{case}.clipped64.{i}"]
                 check(f"optim {case}.clipped64.{i}", error.abs().max().item(), 1e-13)
 
