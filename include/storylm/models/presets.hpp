@@ -34,8 +34,8 @@ static_assert(parameter_count(story_24m) == 24'163'328);
 inline constexpr TransformerConfig story_3m = {.vocab_size = 1024,
                                                .d_model = 256,
                                                .d_ff = 1024,
-                                               .n_layers = 4,
-                                               .n_heads = 4,
+                                               .n_layers = 3,
+                                               .n_heads = 8,
                                                .max_len = 256,
                                                .scale_embedding = true};
 
