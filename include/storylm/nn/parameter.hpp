@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -43,11 +44,10 @@ class Parameter {
                         size(), " values, got ", values.size());
     assign_part(0, values);
   }
-  /// Part of assign(): elements first, first + 1, ... in row-major order.
+  /// Part of assign(): elements first, first + 1, ... in row-major order. @throws ShapeError when there are not as many
   void assign_part(index_t first, std::span<const gradient_type> values) {
     expects<ShapeError>(device_.has_value(), "Parameter::assign", "nn::allocate has not given it memory");
-    expects<ShapeError>(first >= 0 && first + static_cast<index_t>(values.size()) <= size(), "Parameter::assign",
-                        "elements ", first, " to ", first + static_cast<index_t>(values.size()), " of ", size());
+    expects_part("Parameter::assign", first, values.size());
     if constexpr (std::is_same_v<T, gradient_type>) {
       device_->copy_from_host(value_ + first, values.data(), values.size_bytes());
     } else {
@@ -63,9 +63,10 @@ class Parameter {
     read_part(0, values);
     return values;
   }
-  /// Part of to_host(): elements first, first + 1, ...
+  /// Part of to_host(): elements first, first + 1, ... @throws ShapeError when there are not as many
   void read_part(index_t first, std::span<gradient_type> values) const {
     expects<ShapeError>(device_.has_value(), "Parameter::read_part", "nn::allocate has not given it memory");
+    expects_part("Parameter::read_part", first, values.size());
     if constexpr (std::is_same_v<T, gradient_type>) {
       device_->copy_to_host(values.data(), value_ + first, values.size_bytes());
     } else if (master_ != nullptr) {
@@ -93,6 +94,11 @@ class Parameter {
   }
 
  private:
+  void expects_part(std::string_view op, index_t first, std::size_t count) const {
+    const index_t end = first + static_cast<index_t>(count);
+    expects<ShapeError>(first >= 0 && end <= size(), op, "elements ", first, " to ", end, " of ", size());
+  }
+
   Shape shape_;
   bool decay_;
   std::optional<D> device_;
