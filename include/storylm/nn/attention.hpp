@@ -21,11 +21,11 @@ struct RopeOptions {
 
 struct AttentionOptions {
   index_t width = 0;
-  AttentionSpec spec;  ///< heads, kv_heads, head_dim, window
+  AttentionSpec spec{};  ///< heads, kv_heads, head_dim, window
   bool qkv_bias = true;
   bool out_bias = true;
-  std::optional<RopeOptions> rope;
-  Dropout dropout;  ///< of the probabilities
+  std::optional<RopeOptions> rope{};
+  Dropout dropout{};  ///< of the probabilities
 };
 
 /// Shapes: x and y (tokens, width), qkv (tokens, qkv_width) = [heads x q | kv_heads x k | kv_heads x v].

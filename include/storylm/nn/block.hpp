@@ -22,12 +22,12 @@ concept StreamLayer = Module<L> &&
 };
 
 struct BlockOptions {
-  AttentionOptions attention;
-  FeedForwardOptions feed_forward;
-  NormOptions norm;
+  AttentionOptions attention{};
+  FeedForwardOptions feed_forward{};
+  NormOptions norm{};
   bool pre_norm = false;
-  Dropout attention_branch;
-  Dropout feed_forward_branch;
+  Dropout attention_branch{};
+  Dropout feed_forward_branch{};
 };
 
 /// Post-norm: x <- norm1(x + attention(x)), x <- norm2(x + feed_forward(x)): torch.nn.TransformerEncoderLayer.

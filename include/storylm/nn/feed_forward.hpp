@@ -15,7 +15,7 @@ struct FeedForwardOptions {
   index_t hidden = 0;
   bool bias = true;
   Activation activation = Activation::relu;  ///< Mlp only
-  Dropout dropout;                           ///< of the hidden values
+  Dropout dropout{};                         ///< of the hidden values
 };
 
 /// y = down(dropout(f(up x))): x and y (tokens, width), inside (tokens, hidden).

@@ -19,8 +19,8 @@ namespace storylm::nn {
 template <class Element>
 struct Stream {
   MatrixView<Element> residual;  // (tokens, width)
-  MatrixView<Element> branch;    // (tokens, width) or none
-  Dropout dropout;               // of the branch
+  MatrixView<Element> branch{};  // (tokens, width) or none
+  Dropout dropout{};             // of the branch
 };
 
 struct NormOptions {

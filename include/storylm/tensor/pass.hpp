@@ -15,7 +15,7 @@ namespace storylm {
 template <Device D>
 struct Pass {
   D device;
-  PackedView batch;                  ///< which row of an activation is which token of which sequence
+  PackedView batch{};                ///< which row of an activation is which token of which sequence
   StepState* state = nullptr;        ///< in device memory; may be none outside training
   std::uint64_t seed = 0;            ///< of the run's dropout masks
   bool training = false;             ///< dropout is on
