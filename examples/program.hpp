@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <iostream>
 #include <new>
@@ -33,11 +34,21 @@ inline constexpr int exit_bad_input = 2;  ///< bad flags or bad files
 /// stopped_exit_code().
 inline volatile std::sig_atomic_t stop_signal = 0;
 
-/// From now on SIGINT and SIGTERM set stop_signal; a second one ends the program at once.
+/// From now on SIGINT and SIGTERM set stop_signal; one that comes seconds later ends the program at once. Not one that
+/// comes together with the first: `timeout` signals the program and then its whole group, the program among it.
 inline void catch_stop_signals() {
+  static volatile std::sig_atomic_t first_second = 0;
   const auto handler = [](int signal) {
-    stop_signal = signal;
-    std::signal(signal, SIG_DFL);
+    struct timespec now {};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const auto second = static_cast<std::sig_atomic_t>(now.tv_sec);
+    if (stop_signal == 0) {
+      first_second = second;
+      stop_signal = signal;
+    } else if (second - first_second > 1) {
+      std::signal(signal, SIG_DFL);
+      std::raise(signal);  // arrives when the handler returns
+    }
   };
   std::signal(SIGINT, handler);
   std::signal(SIGTERM, handler);
@@ -137,7 +148,8 @@ int run(CLI::App& app, int argc, char** argv, const Body& body) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {  // --help
-    return app.exit(help);
+    const int code = app.exit(help);
+    return std::cout.flush() ? code : exit_failure;
   } catch (const CLI::ParseError& error) {
     print_failure(app, std::string(error.what()) + " (--help explains the flags)");
     return exit_bad_input;

@@ -16,7 +16,7 @@ namespace storylm {
 
 /// How many stories were kept, dropped or repaired, and why. A story with several faults counts for each.
 struct CleaningCounts {
-  index_t kept = 0;
+  index_t kept = 0;               ///< stories that came out
   index_t dropped_empty = 0;      ///< nothing but whitespace and what is removed below
   index_t dropped_long_word = 0;  ///< a word of more than max_word_bytes: data, not a story
   index_t outer_whitespace = 0;   ///< began or ended in whitespace
@@ -28,6 +28,7 @@ struct CleaningCounts {
   index_t mojibake = 0;           ///< had quotation marks or dashes decoded as Windows-1252 (put right)
 };
 
+/// The longest word that clean_story() takes for one.
 inline constexpr std::size_t max_word_bytes = 65536;
 
 namespace detail {

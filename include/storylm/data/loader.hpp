@@ -28,14 +28,15 @@ namespace storylm {
 /// Which part of the stories a loader gives out.
 enum class Split { train, validation };
 
+/// How a StoryLoader splits, cuts, shuffles and packs.
 struct LoaderOptions {
   index_t batch_size = 512;            ///< stories a step
   index_t max_len = 256;               ///< tokens of an item, BOS and EOS among them; longer stories are cut
   double validation_fraction = 0.005;  ///< of the stories; at least one of two or more, none when 0
   std::uint64_t seed = 1;              ///< of split and shuffling
-  token_t bos = 1;
-  token_t eos = 2;
-  Capacity capacity{};  ///< of one micro-batch; what is 0 is made large enough for the whole batch
+  token_t bos = 1;                     ///< begins every item
+  token_t eos = 2;                     ///< ends every item
+  Capacity capacity{};                 ///< of one micro-batch; what is 0 is made large enough for the whole batch
   index_t epochs = std::numeric_limits<index_t>::max();  ///< where iteration with begin() and end() stops
 };
 
@@ -43,10 +44,13 @@ struct LoaderOptions {
 /// that of the whole batch however it is cut.
 class StepBatch {
  public:
+  /// The first micro-batch.
   [[nodiscard]] const Packed<Cpu>* begin() const noexcept { return micro_batches_.data(); }
+  /// Behind the last one.
   [[nodiscard]] const Packed<Cpu>* end() const noexcept { return micro_batches_.data() + used_; }
   /// Number of micro-batches.
   [[nodiscard]] std::size_t size() const noexcept { return used_; }
+  /// Micro-batch i in [0, size()).
   [[nodiscard]] const Packed<Cpu>& operator[](std::size_t i) const noexcept { return micro_batches_[i]; }
 
   /// Target tokens of all micro-batches together.
@@ -137,12 +141,15 @@ class StoryLoader {
   [[nodiscard]] index_t index() const noexcept { return index_; }
   /// Most that a micro-batch holds: what caches and scratch are sized by.
   [[nodiscard]] const Capacity& capacity() const noexcept { return options_.capacity; }
+  /// What it was made with; a capacity of 0 filled in.
   [[nodiscard]] const LoaderOptions& options() const noexcept { return options_; }
+  /// Where the stories come from.
   [[nodiscard]] const Source& source() const noexcept { return source_; }
 
   /// `for (const StepBatch& batch : loader)` goes on from the cursor to the end of epoch `options.epochs`.
   class Iterator {
    public:
+    /// @cond
     using iterator_concept = std::input_iterator_tag;
     using value_type = StepBatch;
     using difference_type = std::ptrdiff_t;
@@ -158,6 +165,7 @@ class StoryLoader {
       return iterator.batch_ == nullptr;
     }
 
+    /// @endcond
    private:
     void advance() {
       const bool more = loader_->size() > 0 && loader_->epoch_ < loader_->options_.epochs;
@@ -166,7 +174,9 @@ class StoryLoader {
     StoryLoader* loader_;
     const StepBatch* batch_ = nullptr;
   };
+  /// The batch at the cursor; each step of the iterator calls next().
   [[nodiscard]] Iterator begin() { return Iterator(*this); }
+  /// The end of epoch `options.epochs`.
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
   /// The cursor, and what tells that it belongs to this data.

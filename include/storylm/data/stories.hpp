@@ -24,6 +24,7 @@
 
 namespace storylm {
 
+/// What a StoryReader does about errors.
 struct StoryReaderOptions {
   bool keep_going = false;  ///< skip records without a story, and what follows a syntax error in a shard; count both
 };
@@ -155,11 +156,15 @@ class StoryReader {
     }
   }
 
+  /// What was read and left out so far.
   [[nodiscard]] const ReaderCounts& counts() const noexcept { return counts_; }
   /// One line for each thing left out, with file and byte offset; the first hundred.
   [[nodiscard]] const std::vector<std::string>& reports() const noexcept { return reports_; }
+  /// Number of files in all inputs.
   [[nodiscard]] std::size_t files() const noexcept { return files_.size(); }
+  /// Their size together.
   [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
+  /// How far reading has come in total_bytes().
   [[nodiscard]] std::uint64_t bytes_read() const noexcept {
     if (const auto* text = std::get_if<detail::TextStories>(&current_)) return finished_bytes_ + text->bytes_read();
     if (const auto* json = std::get_if<detail::JsonStories>(&current_)) return finished_bytes_ + json->bytes_read();

@@ -30,11 +30,11 @@ namespace storylm {
 
 /// What a token file says about itself.
 struct TokenFileInfo {
-  index_t vocab_size = 0;
+  index_t vocab_size = 0;            ///< all tokens are below it
   std::uint64_t tokenizer_hash = 0;  ///< Tokenizer::hash() of the tokenizer that made the tokens
   bool lowercase = false;            ///< the text was lower-cased first
-  index_t stories = 0;
-  index_t tokens = 0;  ///< of all stories together, without BOS and EOS
+  index_t stories = 0;               ///< number of stories
+  index_t tokens = 0;                ///< of all stories together, without BOS and EOS
 };
 
 namespace detail {
@@ -106,7 +106,9 @@ class TokenFile {
     check_offsets();
   }
 
+  /// The file it was opened from.
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  /// What the header says.
   [[nodiscard]] TokenFileInfo info() const noexcept {
     return {.vocab_size = static_cast<index_t>(header_.vocab_size),
             .tokenizer_hash = header_.tokenizer_hash,
@@ -200,7 +202,8 @@ class TokenFile {
 /// Writes a token file story by story; in memory are the offsets only. The file is complete or absent.
 class TokenFileWriter {
  public:
-  /// @param info vocab_size, tokenizer_hash and lowercase; the counts are found out.
+  /// @param path the file that publish() makes
+  /// @param info vocab_size, tokenizer_hash and lowercase; the counts are found out
   /// @throws WriteError when the file cannot be made
   TokenFileWriter(std::filesystem::path path, const TokenFileInfo& info) : file_(std::move(path)) {
     expects<ArgumentError>(info.vocab_size > 0 && info.vocab_size <= 0x7FFFFFFF, op,
@@ -262,6 +265,7 @@ class TokenFileWriter {
 /// Stories held in memory: what a TokenFile is, for one's own token ids. Copies share them.
 class TokenLists {
  public:
+  /// Story i is the token ids stories[i], without BOS and EOS.
   explicit TokenLists(std::vector<std::vector<token_t>> stories)
       : stories_(std::make_shared<const std::vector<std::vector<token_t>>>(std::move(stories))) {
     detail::Hash64 hash;
@@ -272,9 +276,13 @@ class TokenLists {
     }
     fingerprint_ = hash.value();
   }
+  /// Number of stories.
   [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(stories_->size()); }
+  /// Tells these stories from any others.
   [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
+  /// Number of tokens of story `story`.
   [[nodiscard]] index_t length(index_t story) const noexcept { return static_cast<index_t>(list(story).size()); }
+  /// Copies the first `out.size()` tokens of story `story`; at most length(story).
   void read(index_t story, std::span<token_t> out) const { std::copy_n(list(story).begin(), out.size(), out.begin()); }
 
  private:

@@ -57,6 +57,7 @@ class SentencePieceTokenizer {
     words_are_independent_ = find_out_independence();
   }
 
+  /// Number of pieces.
   [[nodiscard]] index_t vocab_size() const { return processor_->GetPieceSize(); }
 
   /// Ids of `text`, lower-cased first if the model was trained so. Text of any length needs little memory.
@@ -92,9 +93,11 @@ class SentencePieceTokenizer {
     return processor_->IdToPiece(token);
   }
 
+  /// `text` as the model sees it: lower-cased if it was trained so.
   [[nodiscard]] std::string normalise(std::string_view text) const {
     return lowercase_ ? lower_case(text) : std::string(text);
   }
+  /// True when text is lower-cased before it is encoded.
   [[nodiscard]] bool lowercase() const noexcept { return lowercase_; }
   /// True when the ids of a text are those of its words (which are one space apart): for BPE models that end pieces at
   /// spaces and put a space before the first word.
@@ -107,9 +110,13 @@ class SentencePieceTokenizer {
     return false;
   }
 
+  /// Begins a text; -1 when the model has none, like the next three.
   [[nodiscard]] token_t bos() const { return processor_->bos_id(); }
+  /// Ends a text.
   [[nodiscard]] token_t eos() const { return processor_->eos_id(); }
+  /// Fills up.
   [[nodiscard]] token_t pad() const { return processor_->pad_id(); }
+  /// Stands for what the vocabulary cannot spell.
   [[nodiscard]] token_t unk() const { return processor_->unk_id(); }
   /// XXH64 of the model file.
   [[nodiscard]] std::uint64_t hash() const noexcept { return hash_; }
@@ -124,6 +131,7 @@ class SentencePieceTokenizer {
     }
     return text.str();
   }
+  /// What save() writes beside the model.
   [[nodiscard]] TokenizerSettings settings() const {
     return {.lowercase = lowercase_, .vocab_size = vocab_size(), .byte_fallback = byte_fallback(), .model_hash = hash_};
   }

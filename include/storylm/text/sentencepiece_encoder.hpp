@@ -22,6 +22,7 @@ namespace storylm {
 /// ids of a text are those of its words, and most words have been seen before. One for each thread.
 class SentencePieceEncoder {
  public:
+  /// Remembers nothing yet.
   explicit SentencePieceEncoder(SentencePieceTokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
 
   /// Writes the ids of `text` to `tokens`, replacing what was there.

@@ -30,10 +30,12 @@ namespace storylm {
 /// cut at spaces into parts of at most part_bytes: SentencePiece ends the process on a word of 65536 characters.
 class SentenceSample {
  public:
+  /// The longest part.
   static constexpr std::size_t part_bytes = 4096;
 
   /// @param capacity the largest number of parts kept; every part of the stream is kept with the same probability
-  explicit SentenceSample(std::size_t capacity = 100'000, std::uint64_t seed = 1)
+  /// @param seed of the choice
+  explicit SentenceSample(std::size_t capacity = 100000, std::uint64_t seed = 1)
       : capacity_(capacity), random_(seed, 0, site) {
     expects<ArgumentError>(capacity > 0, "SentenceSample", "capacity must be positive");
   }
@@ -54,6 +56,7 @@ class SentenceSample {
     }
   }
 
+  /// The parts kept.
   [[nodiscard]] std::span<const std::string> sentences() const noexcept { return sentences_; }
   /// Parts that went by, kept or not.
   [[nodiscard]] std::uint64_t seen() const noexcept { return seen_; }
@@ -76,8 +79,9 @@ class SentenceSample {
   std::uint64_t seen_ = 0;
 };
 
+/// What may be chosen about a model; all else is fixed.
 struct SentencePieceTrainOptions {
-  index_t vocab_size = 5120;
+  index_t vocab_size = 5120;  ///< pieces, the special ones among them
   bool byte_fallback = true;  ///< spell unknown characters in bytes; else they are UNK
   bool lowercase = false;     ///< lower-case the sentences, and later what is encoded
 };
