@@ -32,7 +32,7 @@ build build make_stories prepare_stories train_stories generate_stories
 mkdir -p $demo
 
 heading "making a corpus of $stories stories"
-once shards $bin/make_stories --output-dir $demo/shards --count $stories --seed 1
+once shards $bin/make_stories --output-dir $demo/shards --count $stories --seed 1 --overwrite
 
 heading "training the tokenizer and tokenizing"
 once data $bin/prepare_stories --input $demo/shards --output-dir $demo/data --vocab-size $vocabulary
