@@ -26,7 +26,11 @@ class MetricsLine {
   template <std::integral T>
   MetricsLine& add(std::string_view name, T value) {
     begin(name);
-    text_ += std::to_string(value);
+    if constexpr (std::same_as<T, bool>) {
+      text_ += value ? "true" : "false";
+    } else {
+      text_ += std::to_string(value);
+    }
     return *this;
   }
   MetricsLine& add(std::string_view name, double value) {
@@ -38,6 +42,7 @@ class MetricsLine {
     std::array<char, 32> digits{};
     const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
     text_.append(digits.data(), end);
+    if (value == 0.0 && std::signbit(value)) text_ += ".0";  // parsers take -0 for an integer, which has no sign
     return *this;
   }
   /// @param value UTF-8

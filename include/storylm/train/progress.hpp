@@ -17,7 +17,7 @@ namespace storylm::train {
 /// A duration in the two largest units that matter: "2 h 05 min", "3 min 20 s", "12 s".
 [[nodiscard]] inline std::string duration_text(double seconds) {
   std::array<char, 64> text{};
-  const auto whole = static_cast<long long>(std::clamp(std::round(seconds), 0.0, 1e12));
+  const auto whole = static_cast<long long>(seconds > 0.0 ? std::min(std::round(seconds), 1e12) : 0.0);  // NaN: 0
   if (whole >= 86400) {
     std::snprintf(text.data(), text.size(), "%lld d %02lld h", whole / 86400, whole % 86400 / 3600);
   } else if (whole >= 3600) {
