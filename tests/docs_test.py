@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Checks what the pages say against the files beside them.
+
+    docs_test.py [ROOT]     ROOT is the repository (default: the one this file is in)
+
+The program in README.md is the body of the course's first; every relative link leads to a file, and to a heading where it
+names one; every program of the course has fewer than 60 lines. Prints one line for each breach and exits with 1 if there is any.
+"""
+import pathlib
+import re
+import sys
+
+LINES = 60
+
+
+def headings(text):
+    """Anchors as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def check_links(page, root):
+    text = page.read_text(encoding="utf-8")
+    outside_code = re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", outside_code):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or root.resolve() not in [file, *file.parents]:
+            yield f"{page.relative_to(root)}: links to {target}, which is not there"
+        elif anchor and anchor not in headings(file.read_text(encoding="utf-8")):
+            yield f"{page.relative_to(root)}: links to {target}, but {file.name} has no such heading"
+
+
+def check_program(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    source = root / "examples/course/01_tell_a_story.cpp"
+    block = re.search(r"^```cpp\n(.*?)^```$", readme, re.M | re.S)
+    body = re.search(r"^#include.*", source.read_text(encoding="utf-8"), re.M | re.S)
+    if not block or not body or block.group(1) != body.group():
+        yield f"README.md: its program is not the body of {source.relative_to(root)}"
+
+
+def check(root):
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
+    breaches = [breach for page in pages for breach in check_links(page, root)]
+    breaches += check_program(root)
+    course = sorted((root / "examples/course").glob("*.cpp"))
+    for source in course:
+        lines = len(source.read_text(encoding="utf-8").splitlines())
+        if lines >= LINES:
+            breaches.append(f"{source.relative_to(root)}: has {lines} lines, fewer than {LINES} are the rule")
+    if not course:
+        breaches.append("examples/course: is empty")
+    return breaches, len(pages)
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
+    breaches, pages = check(root)
+    print("\n".join(breaches) if breaches else f"{pages} pages: ok")
+    return 1 if breaches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
