@@ -202,6 +202,8 @@ const TransformerConfig& TransformerStack<P, D, N, F>::checked(const Transformer
                          "sliding_window must not be negative: ", c.sliding_window);
   expects<ArgumentError>(options.dropout >= 0.0 && options.dropout < 1.0, "TransformerStack",
                          "dropout must be in [0, 1): ", options.dropout);
+  expects<ArgumentError>(!c.uses_rope() || (options.rope_theta > 0.0 && std::isfinite(options.rope_theta)),
+                         "TransformerStack", "rope_theta must be positive and finite: ", options.rope_theta);
   constexpr bool layer_norm = std::is_same_v<N<P, D>, LayerNorm<P, D>>;
   constexpr bool gated = std::is_same_v<F<P, D>, SwiGlu<P, D>>;
   expects<ArgumentError>(layer_norm == (c.norm == NormKind::layer_norm), "TransformerStack",
