@@ -110,11 +110,17 @@ inline token_t draw_sample(SampleCandidate* candidates, index_t count, const Sam
   double total = 0.0;
   if (kept == count) {  // by id, before the queue moves them: the improbable ones need not be sorted
     for (index_t i = 0; i < count; ++i) total += weigh(candidates[i].logit);
+  } else {  // one look at each of the others; what stays does not depend on the way
+    const auto more_probable = [](const SampleCandidate& a, const SampleCandidate& b) { return less_probable(b, a); };
+    constexpr index_t few = 64;
+    if (kept <= few) {
+      std::partial_sort(candidates, candidates + kept, candidates + count, more_probable);
+    } else {
+      std::nth_element(candidates, candidates + kept, candidates + count, more_probable);
+    }
   }
-  SampleQueue queue(candidates, count, weigh);
-  if (kept < count) {
-    for (index_t i = 0; i < kept; ++i) total += queue[i].weight;
-  }
+  SampleQueue queue(candidates, kept, weigh);
+  for (index_t i = 0; kept < count && i < kept; ++i) total += queue[i].weight;
   if (options.top_p < 1.0 || options.min_p > 0.0) {
     double sum = 0.0;
     index_t n = 0;
