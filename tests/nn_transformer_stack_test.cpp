@@ -87,6 +87,16 @@ TEST_CASE("gradients are of the step's mean, however its stories are packed, wit
       CHECK(std::abs(run(micro_batches, 7) - loss) <= Case::tolerance * loss);
       check_same_gradients(model, expected);
     }
+    Packed<Cpu> batch(capacity, Cpu{});  // the same without a train::Step
+    for (std::uint32_t s = 0; s < 5; ++s) batch.append(all[s].ids, all[s].targets, s);
+    StepState state{.inverse_targets = 1.0 / 23.0};
+    const Pass<Cpu> pass{.device = model.device(), .batch = batch.view(), .state = &state, .seed = 7, .training = true};
+    auto cache = model.make_training_cache(capacity);
+    model.parameters().zero_gradients();
+    model.forward(pass, cache);
+    model.backward(pass, cache);
+    CHECK(std::abs(state.loss_sum / 23.0 - loss) <= Case::tolerance * loss);
+    check_same_gradients(model, expected);
     CHECK(std::abs(run({{0, 1, 2, 3, 4}}, 8) - loss) > 1e-4 * loss);  // dropout is on: another seed, another loss
   });
 }
