@@ -27,6 +27,9 @@ std::string formatted(const char* format, Numbers... numbers) {
   return {text.data(), static_cast<std::size_t>(std::clamp(length, 0, static_cast<int>(text.size()) - 1))};
 }
 
+/// What is left out: NaN, infinity, and what no run comes back from, whose sums would overflow.
+inline bool drawable(double loss) { return std::abs(loss) < 1e30; }
+
 /// The picture's coordinates: steps to the right, losses up.
 class LossAxes {
  public:
@@ -34,10 +37,11 @@ class LossAxes {
 
   explicit LossAxes(const History& history)
       : last_step_(std::max<double>(1.0, static_cast<double>(history.losses().size()))) {
+    for (const auto step : history.validation_steps()) last_step_ = std::max(last_step_, static_cast<double>(step));
     for (const double loss : history.losses()) include(loss);
     for (const double loss : history.validation_losses()) include(loss);
     if (!(low_ <= high_)) low_ = 0.0, high_ = 1.0;
-    const double margin = std::max(0.05 * (high_ - low_), 1e-3);
+    const double margin = std::max({0.05 * (high_ - low_), 1e-3, 1e-3 * high_});  // ticks must differ as doubles do
     low_ = std::max(0.0, low_ - margin);
     high_ += margin;
     tick_ = nice((high_ - low_) / 6.0);
@@ -70,7 +74,7 @@ class LossAxes {
 
  private:
   void include(double loss) {
-    if (!std::isfinite(loss)) return;
+    if (!drawable(loss)) return;
     low_ = std::min(low_, loss);
     high_ = std::max(high_, loss);
   }
@@ -111,7 +115,7 @@ class LossAxes {
     double sum = 0.0;
     int finite = 0;
     for (std::size_t i = first; i < last; ++i) {
-      if (!std::isfinite(losses[i])) continue;
+      if (!detail::drawable(losses[i])) continue;
       sum += losses[i];
       ++finite;
     }
@@ -122,7 +126,7 @@ class LossAxes {
   std::string points;
   for (std::size_t i = 0; i < history.validation_losses().size(); ++i) {
     const double loss = history.validation_losses()[i];
-    if (!std::isfinite(loss)) continue;
+    if (!detail::drawable(loss)) continue;
     const double x = axes.x(static_cast<double>(history.validation_steps()[i]));
     svg += detail::formatted("%.1f,%.1f ", x, axes.y(loss));
     points += detail::formatted("<circle cx='%.1f' cy='%.1f' r='3'/>\n", x, axes.y(loss));
