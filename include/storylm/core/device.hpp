@@ -29,6 +29,7 @@ concept Device = std::copyable<D> && requires(const D& d, void* p, const void* q
   d.scratch();
 };
 
+/// What a Cpu is made with.
 struct CpuOptions {
   int threads = 0;  ///< 0: as many as the machine offers
 };
@@ -36,31 +37,44 @@ struct CpuOptions {
 /// Host memory and host threads. A default-made Cpu is a context of its own; pass copies around to share one.
 class Cpu {
  public:
+  /// What programs call it.
   static constexpr std::string_view name = "cpu";
+  /// Of every allocation, in bytes.
   static constexpr std::align_val_t alignment{64};
 
   /// Host memory on 64-byte boundaries.
   struct Memory {
+    /// @throws std::bad_alloc
     static void* allocate(std::size_t bytes) { return ::operator new(bytes, alignment); }
+    /// Of what allocate() gave.
     static void deallocate(void* p) noexcept { ::operator delete(p, alignment); }
   };
+  /// Temporary memory, given back when it ends.
   using Scratch = ScratchStack<Memory>::Frame;
 
+  /// @throws ArgumentError on a negative number of threads
   explicit Cpu(CpuOptions options = {}) : context_(std::make_shared<Context>()) {
     expects<ArgumentError>(options.threads >= 0, "Cpu", "threads must not be negative: ", options.threads);
     context_->threads = options.threads;
   }
 
+  /// Memory as it comes. @throws std::bad_alloc
   [[nodiscard]] void* allocate(std::size_t bytes) const { return Memory::allocate(bytes); }
+  /// Gives back what allocate() gave; may be null.
   void deallocate(void* p) const noexcept { Memory::deallocate(p); }
+  /// All bytes become zero.
   void fill_zero(void* p, std::size_t bytes) const noexcept {
     if (bytes != 0) std::memset(p, 0, bytes);
   }
+  /// From the host to the device, in the order of the work given to it.
   void copy_from_host(void* to, const void* from, std::size_t bytes) const noexcept { copy(to, from, bytes); }
+  /// From the device to the host; done after synchronize().
   void copy_to_host(void* to, const void* from, std::size_t bytes) const noexcept { copy(to, from, bytes); }
+  /// Within the device.
   void copy(void* to, const void* from, std::size_t bytes) const noexcept {
     if (bytes != 0) std::memcpy(to, from, bytes);
   }
+  /// Waits until all work given to the device is done.
   void synchronize() const noexcept {}
 
   /// A frame of the context's scratch stack; memory taken from it lives as long as the frame.

@@ -18,14 +18,16 @@ using token_t = std::int32_t;  ///< token ids; negative means "no token"
 /// bfloat16: the upper half of a float. Storage only; arithmetic is done in accumulator_t. No vendor header, so that
 /// host and device code agree on the type.
 struct bf16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< as stored
 
   bf16() = default;
   /// Rounds to nearest, ties to even; a NaN stays a (quiet) NaN.
   STORYLM_HOST_DEVICE constexpr explicit bf16(float value) : bits(rounded(std::bit_cast<std::uint32_t>(value))) {}
+  /// Exact.
   STORYLM_HOST_DEVICE constexpr explicit operator float() const {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
   }
+  /// Field by field.
   friend bool operator==(const bf16&, const bf16&) = default;
 
  private:
@@ -37,11 +39,12 @@ struct bf16 {
 
 /// IEEE binary16. Storage only, like bf16.
 struct half {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  ///< as stored
 
   half() = default;
   /// Rounds to nearest, ties to even; overflow becomes infinity, a NaN stays a (quiet) NaN.
   STORYLM_HOST_DEVICE constexpr explicit half(float value) : bits(rounded(std::bit_cast<std::uint32_t>(value))) {}
+  /// Exact.
   STORYLM_HOST_DEVICE constexpr explicit operator float() const {
     const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16U;
     const std::uint32_t exponent = (bits >> 10U) & 0x1FU;
@@ -56,6 +59,7 @@ struct half {
     }
     return std::bit_cast<float>(sign | (shifted << 23U) | ((mantissa & 0x3FFU) << 13U));
   }
+  /// Field by field.
   friend bool operator==(const half&, const half&) = default;
 
  private:
@@ -81,6 +85,7 @@ struct half {
 /// What a dtype is called in safetensors files and messages, and what its reductions accumulate in.
 template <class T>
 struct dtype_traits;
+/// @cond every dtype's are alike
 template <>
 struct dtype_traits<float> {
   using accumulator = float;
@@ -126,6 +131,7 @@ struct dtype_traits<std::uint8_t> {
   using accumulator = std::uint64_t;
   static constexpr std::string_view name = "U8";
 };
+/// @endcond
 
 /// A type that tensors can hold.
 template <class T>

@@ -12,10 +12,10 @@ namespace storylm {
 template <FloatDtype Weights, FloatDtype Activations = Weights, FloatDtype Residual = Activations,
           FloatDtype Kv = Activations>
 struct Precision {
-  using weights = Weights;
-  using activations = Activations;
-  using residual = Residual;
-  using kv = Kv;
+  using weights = Weights;          ///< of parameters
+  using activations = Activations;  ///< between layers
+  using residual = Residual;        ///< of the residual stream
+  using kv = Kv;                    ///< of cached keys and values
 };
 
 namespace detail {

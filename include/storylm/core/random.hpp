@@ -16,11 +16,14 @@
 
 namespace storylm {
 
+/// What a block of random bits belongs to; a block has the same type.
 using PhiloxCounter = std::array<std::uint32_t, 4>;
 
+/// Whose random bits they are.
 struct PhiloxKey {
-  std::uint32_t low = 0;
-  std::uint32_t high = 0;
+  std::uint32_t low = 0;   ///< first word
+  std::uint32_t high = 0;  ///< second word
+  /// Field by field.
   friend constexpr bool operator==(const PhiloxKey&, const PhiloxKey&) = default;
 };
 
@@ -54,6 +57,7 @@ STORYLM_HOST_DEVICE constexpr std::uint32_t lane16(const PhiloxCounter& block, i
 /// A sequence of host random numbers: initial weights, shuffles, tests. Its whole state is (key, position).
 class RandomStream {
  public:
+  /// @param stream and site tell streams of one seed apart
   explicit constexpr RandomStream(std::uint64_t seed, std::uint64_t stream = 0, std::uint32_t site = 0)
       : key_(derive_key(seed, stream, site)) {}
 

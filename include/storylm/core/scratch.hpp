@@ -20,6 +20,7 @@ namespace storylm {
 template <class Memory>
 class ScratchStack {
  public:
+  /// Of everything that take() gives, in bytes.
   static constexpr std::size_t alignment = 64;
 
   ScratchStack() = default;
@@ -32,6 +33,7 @@ class ScratchStack {
   /// Memory taken through a Frame is given back when the Frame ends.
   class Frame {
    public:
+    /// Begins where the stack stands.
     explicit Frame(ScratchStack& stack) : stack_(&stack), blocks_(stack.used_blocks_), offset_(stack.offset_) {
       ++stack.depth_;
     }
@@ -52,6 +54,7 @@ class ScratchStack {
     std::size_t offset_;
   };
 
+  /// Bytes it holds, in use or not.
   [[nodiscard]] std::size_t capacity() const noexcept {
     std::size_t bytes = 0;
     for (const Block& block : blocks_) bytes += block.bytes;

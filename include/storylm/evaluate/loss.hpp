@@ -15,16 +15,18 @@ namespace storylm::evaluate {
 template <class Model>
 class LossMeter {
  public:
-  using device_type = typename Model::device_type;
+  using device_type = typename Model::device_type;  ///< where it computes
 
   /// @param capacity of the largest batch
   LossMeter(const Model& model, const Capacity& capacity)
       : model_(&model), cache_(model.make_inference_cache(capacity)), total_({1}, model.device()) {}
 
+  /// Forgets all batches.
   void reset() {
     model_->device().fill_zero(total_.data(), total_.bytes());
     targets_ = 0;
   }
+  /// Adds the losses of a batch. @throws ShapeError when it exceeds the capacity
   void add(const Packed<device_type>& batch) {
     const Pass<device_type> pass{.device = model_->device(), .batch = batch.view()};
     model_->loss(model_->hidden(pass, cache_), total_.data(), pass);

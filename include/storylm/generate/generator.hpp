@@ -29,7 +29,7 @@ struct GenerateRequest {
 
 /// What holds for all stories of a call.
 struct GenerateOptions {
-  SamplerOptions sampler{};
+  SamplerOptions sampler{};                 ///< how tokens are drawn
   token_t eos = 2;                          ///< ends a story; negative: nothing does but its length
   std::vector<token_t> banned = {0, 1, 3};  ///< never drawn: UNK, BOS and PAD; negative ids are left out
 };
@@ -43,10 +43,10 @@ struct GeneratedStory {
 
 /// One token of a story, as it is drawn.
 struct GeneratedToken {
-  std::size_t request = 0;  ///< index of its request
-  std::uint32_t story = 0;  ///< the request's number of the story
-  index_t position = 0;     ///< counts the prompt
-  token_t token = 0;
+  std::size_t request = 0;            ///< index of its request
+  std::uint32_t story = 0;            ///< the request's number of the story
+  index_t position = 0;               ///< counts the prompt
+  token_t token = 0;                  ///< what was drawn
   bool last = false;                  ///< the story is done, by EOS (then that is the token) or by length
   std::span<const token_t> ids = {};  ///< the story so far, prompt included and EOS not; valid in the callback only
 };
@@ -71,9 +71,9 @@ concept GenerativeStack = requires(const S& stack, const Pass<typename S::device
 template <GenerativeStack Stack>
 class Generator {
  public:
-  using P = typename Stack::precision;
-  using D = typename Stack::device_type;
-  using Element = typename Stack::Element;
+  using P = typename Stack::precision;      ///< dtype or Precision of the model
+  using D = typename Stack::device_type;    ///< where it computes
+  using Element = typename Stack::Element;  ///< dtype of activations
 
   /// @param stack must outlive this
   /// @param kv memory of keys and values, made for the shape of `stack`
@@ -142,11 +142,14 @@ class Generator {
     active_.clear();
     return stories;
   }
+  /// The same without a callback.
   std::vector<GeneratedStory> generate(std::span<const GenerateRequest> requests, const GenerateOptions& options = {}) {
     return generate(requests, options, [](const GeneratedToken&) {});
   }
 
+  /// What it was made for.
   [[nodiscard]] const Capacity& capacity() const noexcept { return capacity_; }
+  /// Its memory of keys and values.
   [[nodiscard]] const KvCache<P, D>& kv_cache() const noexcept { return kv_; }
 
  private:

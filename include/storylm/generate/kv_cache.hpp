@@ -19,7 +19,7 @@ namespace storylm {
 template <class P, Device D>
 class KvCache {
  public:
-  using Element = kv_t<P>;
+  using Element = kv_t<P>;  ///< dtype of keys and values
 
   /// @throws ArgumentError when a size is not positive
   KvCache(const TransformerConfig& shape, index_t slots, index_t capacity, const D& device)
@@ -40,11 +40,13 @@ class KvCache {
     for (index_t slot = slots; slot-- > 0;) free_.push_back(static_cast<std::int32_t>(slot));
   }
 
+  /// Stories at a time.
   [[nodiscard]] index_t slots() const noexcept { return slots_; }
   /// Positions per slot.
   [[nodiscard]] index_t capacity() const noexcept { return capacity_; }
   /// Elements of a key: kv heads times head size.
   [[nodiscard]] index_t width() const noexcept { return width_; }
+  /// Blocks of the model.
   [[nodiscard]] index_t blocks() const noexcept { return static_cast<index_t>(views_.size()); }
   /// Slots that no story has.
   [[nodiscard]] index_t available() const noexcept { return static_cast<index_t>(free_.size()); }

@@ -37,9 +37,9 @@ class Sampler {
  public:
   /// One row of logits: the token at `position` of `story`, whose tokens so far lie in `slot`.
   struct Draw {
-    std::uint32_t story = 0;
-    std::int32_t position = 0;
-    std::int32_t slot = 0;
+    std::uint32_t story = 0;    ///< number of the story
+    std::int32_t position = 0;  ///< tokens it has so far
+    std::int32_t slot = 0;      ///< where its tokens lie
   };
 
   /// @param banned ids never drawn; negative ones (no such token) are left out
@@ -69,6 +69,7 @@ class Sampler {
     drawn_.resize(rows);
   }
 
+  /// As given.
   [[nodiscard]] const SamplerOptions& options() const noexcept { return options_; }
 
   /// A story begins with these tokens. @throws ShapeError when the slot has no room for them

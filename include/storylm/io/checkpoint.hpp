@@ -262,6 +262,7 @@ class CheckpointReader {
 
   /// The file underneath: tensors, metadata, path.
   [[nodiscard]] const SafetensorsFile& file() const noexcept { return file_; }
+  /// All of the file's metadata.
   [[nodiscard]] const Metadata& metadata() const noexcept { return file_.metadata(); }
   /// Version of the library that wrote the file, "unknown" when it does not say.
   [[nodiscard]] std::string library_version() const {

@@ -66,10 +66,11 @@ namespace storylm::io {
 
 /// What a file needs to say about a model besides its weights.
 struct ModelDescription {
-  TransformerConfig config;
+  TransformerConfig config;    ///< its shape
   TransformerOptions options;  ///< of these norm_eps and rope_theta are stored
 };
 
+/// One flat object: every field of the resolved config, and the options that a checkpoint keeps.
 [[nodiscard]] inline boost::json::object config_to_json(const ModelDescription& model) {
   const TransformerConfig c = model.config.resolved();
   boost::json::object object;

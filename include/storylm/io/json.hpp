@@ -29,14 +29,14 @@ namespace storylm::io {
 
 /// What a document may ask for before it is refused.
 struct JsonLimits {
-  std::size_t bytes = std::size_t{64} << 20U;
-  std::size_t depth = 32;  ///< of arrays and objects in each other
-  std::size_t values = std::size_t{1} << 22U;
+  std::size_t bytes = std::size_t{64} << 20U;  ///< of the text
+  std::size_t depth = 32;                      ///< of arrays and objects in each other
+  std::size_t values = std::size_t{1} << 22U;  ///< of all kinds
 };
 
 /// Where a text comes from; messages begin with it.
 struct JsonSource {
-  std::string_view op = "json";
+  std::string_view op = "json";    ///< what messages begin with
   std::string_view name = "text";  ///< a path, most of the time
   std::uint64_t first_byte = 0;    ///< where in the file the text begins
 };

@@ -83,6 +83,7 @@ class ModelFile {
 
   /// Shape and stored options; initialisation is none.
   [[nodiscard]] const TransformerConfig& config() const noexcept { return model_.config; }
+  /// Stored options; initialisation is none.
   [[nodiscard]] const TransformerOptions& options() const noexcept { return model_.options; }
   /// Of the vocabulary the model's ids belong to, where the file says so: hash_text of it.
   [[nodiscard]] std::optional<std::string> tokenizer_hash() const {
@@ -90,6 +91,7 @@ class ModelFile {
     if (found == reader_.metadata().end()) return std::nullopt;
     return found->second;
   }
+  /// The checkpoint that it is.
   [[nodiscard]] const CheckpointReader& reader() const noexcept { return reader_; }
 
   /// Sets every parameter: all of them, or none when it throws.

@@ -35,10 +35,10 @@ enum class NameFamily : std::uint8_t {
 
 /// A tensor in a file that holds some rows of a parameter.
 struct FileTensor {
-  std::string name;
-  Shape shape;            ///< in the file
-  index_t first_row = 0;  ///< of the parameter
-  index_t rows = 0;
+  std::string name;         ///< in the file
+  Shape shape;              ///< in the file
+  index_t first_row = 0;    ///< of the parameter
+  index_t rows = 0;         ///< of the parameter
   bool transposed = false;  ///< the file holds (in, out)
 };
 

@@ -37,8 +37,9 @@ using Metadata = std::map<std::string, std::string, std::less<>>;
 
 /// An element type that files may have. The library computes with those of dtype_traits; the rest are for raw().
 struct FileDtype {
-  std::string_view name;
+  std::string_view name;  ///< as files spell it
   std::size_t bytes = 0;  ///< of one element
+  /// Field by field.
   friend bool operator==(const FileDtype& a, const FileDtype& b) { return a.name == b.name; }
 };
 /// Every element type of the format that fills whole bytes.
@@ -67,14 +68,16 @@ inline constexpr FileDtype file_dtype{dtype_traits<T>::name, sizeof(T)};
 
 /// One tensor as a file's header describes it, checked against the file.
 struct StoredTensor {
-  std::string name;
-  FileDtype dtype{};
+  std::string name;              ///< as in the file
+  FileDtype dtype{};             ///< of its elements
   std::vector<index_t> shape{};  ///< up to 16 extents: files may hold more axes than the library computes with
   index_t size = 0;              ///< elements
   std::uint64_t begin = 0;       ///< first byte in the file
   std::uint64_t end = 0;         ///< byte after its last
 
+  /// Size of its data.
   [[nodiscard]] std::size_t bytes() const noexcept { return static_cast<std::size_t>(end - begin); }
+  /// True when it has this shape.
   [[nodiscard]] bool has_shape(const Shape& other) const {
     if (static_cast<int>(shape.size()) != other.rank()) return false;
     for (int axis = 0; axis < other.rank(); ++axis) {
@@ -174,10 +177,13 @@ class SafetensorsFile {
     read_checksums();
   }
 
+  /// Of the file.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  /// What stands under `__metadata__`.
   [[nodiscard]] const Metadata& metadata() const noexcept { return metadata_; }
   /// All tensors in the order in which they lie in the file.
   [[nodiscard]] std::span<const StoredTensor> tensors() const noexcept { return tensors_; }
+  /// True when the writer stored a checksum for each tensor.
   [[nodiscard]] bool has_checksums() const noexcept { return has_checksums_; }
 
   /// The tensor of that name, or nullptr.

@@ -27,7 +27,7 @@ namespace storylm::io {
 
 /// What a file has besides tensors.
 struct SafetensorsOptions {
-  Metadata metadata = {};
+  Metadata metadata = {};  ///< goes under `__metadata__`
   bool checksums = false;  ///< adds them to the metadata; the reader then compares each tensor
 };
 
@@ -40,6 +40,7 @@ class SafetensorsWriter {
   /// Hands all of a tensor's bytes to the sink; called once, by save().
   using Producer = std::function<void(const Sink&)>;
 
+  /// Begins an empty file.
   explicit SafetensorsWriter(SafetensorsOptions options = {}) : options_(std::move(options)) {}
 
   /// A tensor whose bytes are made while the file is written: nothing is copied beforehand.

@@ -30,25 +30,26 @@ enum class SamplingPolicy : std::uint8_t {
 ///  8. one of the rest is drawn by its weight
 /// Tokens with equal logits stand in the order of their ids, the lowest first, in 3 and in 5 to 8.
 struct SamplerOptions {
-  double temperature = 1.0;         ///< 0: greedy
-  index_t top_k = 0;                ///< 0: off; 1: greedy
-  double top_p = 1.0;               ///< 1: off; the largest always stays
-  double min_p = 0.0;               ///< 0: off; the largest always stays
-  double repetition_penalty = 1.0;  ///< 1: off
-  SamplingPolicy policy = SamplingPolicy::softmax;
-  std::uint64_t seed = 1;  ///< a draw is a function of (seed, story, position)
+  double temperature = 1.0;                         ///< 0: greedy
+  index_t top_k = 0;                                ///< 0: off; 1: greedy
+  double top_p = 1.0;                               ///< 1: off; the largest always stays
+  double min_p = 0.0;                               ///< 0: off; the largest always stays
+  double repetition_penalty = 1.0;                  ///< 1: off
+  SamplingPolicy policy = SamplingPolicy::softmax;  ///< how logits become weights
+  std::uint64_t seed = 1;                           ///< a draw is a function of (seed, story, position)
 };
 
 /// What the rows of one call of op::sample are. All pointers are into the device's memory.
 struct SampleRequest {
-  SamplerOptions options{};
-  const token_t* banned = nullptr;  // (banned_count)  never drawn
-  index_t banned_count = 0;
-  const std::uint32_t* stories = nullptr;   // (rows)  number of the row's story: part of the random key
-  const std::int32_t* positions = nullptr;  // (rows)  position of the token to draw = tokens that the story has so far
-  token_t* history = nullptr;  // (slots, capacity)  tokens of the stories; may be none where there is no penalty
+  SamplerOptions options{};                ///< the same for all rows
+  const token_t* banned = nullptr;         ///< (banned_count)  never drawn
+  index_t banned_count = 0;                ///< number of them
+  const std::uint32_t* stories = nullptr;  ///< (rows)  number of the row's story: part of the random key
+  const std::int32_t* positions =
+      nullptr;                 ///< (rows)  position of the token to draw = tokens that the story has so far
+  token_t* history = nullptr;  ///< (slots, capacity)  tokens of the stories; may be none where there is no penalty
   index_t capacity = 0;        ///< tokens a slot of history holds
-  const std::int32_t* slots = nullptr;  // (rows)  slot of each row's story in history
+  const std::int32_t* slots = nullptr;  ///< (rows)  slot of each row's story in history
 };
 
 /// What op::sample gives for a row that holds a NaN or plus infinity, or in which nothing may be drawn.

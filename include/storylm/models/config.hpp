@@ -21,7 +21,7 @@ struct ValidConfig {
   static_assert(C.n_kv_heads <= 0 || C.n_heads % C.n_kv_heads == 0,
                 "storylm: TransformerConfig: n_heads must be a multiple of n_kv_heads");
   static_assert(C.n_heads <= 0 || C.head_size() % 2 == 0, "storylm: TransformerConfig: the head size must be even");
-  static constexpr bool value = true;
+  static constexpr bool value = true;  ///< for a static_assert to name
 };
 
 }  // namespace storylm

@@ -12,8 +12,8 @@ namespace storylm {
 
 /// A shape and what programs call it.
 struct Preset {
-  std::string_view name;
-  TransformerConfig config;
+  std::string_view name;     ///< as flags spell it
+  TransformerConfig config;  ///< its shape
 };
 
 /// Model shapes that programs train, and small ones of the families we read. `story_*` are the reference system's

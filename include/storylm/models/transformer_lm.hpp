@@ -38,9 +38,12 @@ class TransformerLM : public detail::stack_type<C, P, D>::type {
   static_assert(ValidConfig<C>::value);
 
  public:
+  /// What it is below its config.
   using Stack = typename detail::stack_type<C, P, D>::type;
+  /// C with every derived field written out.
   static constexpr TransformerConfig config = C.resolved();
 
+  /// Allocates and initialises. @throws ArgumentError when an option is out of its range
   explicit TransformerLM(const D& device = D{}, const TransformerOptions& options = {},
                          nn::Gradients gradients = nn::Gradients::yes)
       : Stack(C, device, options, gradients) {}

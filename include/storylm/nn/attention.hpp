@@ -15,17 +15,18 @@ namespace storylm::nn {
 
 /// Rotary positions: Su et al., arXiv:2104.09864.
 struct RopeOptions {
-  double theta = 10000.0;
-  RopeLayout layout = RopeLayout::half_split;
+  double theta = 10000.0;                      ///< base of the wavelengths
+  RopeLayout layout = RopeLayout::half_split;  ///< which columns turn together
 };
 
+/// What CausalSelfAttention is made with.
 struct AttentionOptions {
-  index_t width = 0;
-  AttentionSpec spec{};  ///< heads, kv_heads, head_dim, window
-  bool qkv_bias = true;
-  bool out_bias = true;
-  std::optional<RopeOptions> rope{};
-  Dropout dropout{};  ///< of the probabilities
+  index_t width = 0;                  ///< of the stream
+  AttentionSpec spec{};               ///< heads, kv_heads, head_dim, window
+  bool qkv_bias = true;               ///< biases of queries, keys and values
+  bool out_bias = true;               ///< bias of the output projection
+  std::optional<RopeOptions> rope{};  ///< rotary positions; none: no positions here
+  Dropout dropout{};                  ///< of the probabilities
 };
 
 /// Shapes: x and y (tokens, width), qkv (tokens, qkv_width) = [heads x q | kv_heads x k | kv_heads x v].
@@ -33,19 +34,22 @@ struct AttentionOptions {
 template <class P, Device D>
 class CausalSelfAttention {
  public:
-  using Element = activation_t<P>;
+  using Element = activation_t<P>;  ///< dtype of activations
+  /// What backward needs of forward.
   struct Cache {
-    Tensor<Element, D> qkv;                 // (tokens, qkv_width)  rotated
-    Tensor<Element, D> mixed;               // (tokens, q_width)    the heads' outputs
-    Tensor<accumulator_t<Element>, D> lse;  // (tokens, heads)      log of the sum of exponentials
-    Tensor<Element, D> y;                   // (tokens, width)
+    Tensor<Element, D> qkv;                 ///< (tokens, qkv_width)  rotated
+    Tensor<Element, D> mixed;               ///< (tokens, q_width)    the heads' outputs
+    Tensor<accumulator_t<Element>, D> lse;  ///< (tokens, heads)      log of the sum of exponentials
+    Tensor<Element, D> y;                   ///< (tokens, width)
   };
 
+  /// Records shapes; nn::allocate gives memory.
   explicit CausalSelfAttention(AttentionOptions options)
       : qkv({.in = options.width, .out = options.spec.qkv_width(), .bias = options.qkv_bias}),
         out({.in = options.spec.q_width(), .out = options.width, .bias = options.out_bias}),
         options_(options) {}
 
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     const auto rows = capacity.tokens;
     return {.qkv = Tensor<Element, D>::uninitialised({rows, qkv.out()}, device),
@@ -72,6 +76,7 @@ class CausalSelfAttention {
     out.apply(mixed, y, pass);
     return y;
   }
+  /// See the concept below.
   void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
                 const Cache& cache, MatrixView<const Element> plus = {}) {
     auto scratch = pass.device.scratch();
@@ -87,16 +92,18 @@ class CausalSelfAttention {
     qkv.backward(x, dqkv, dx, pass, {}, plus);
   }
 
+  /// Heads, head size, window.
   [[nodiscard]] const AttentionSpec& spec() const noexcept { return options_.spec; }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     f("qkv", self.qkv);
     f("out", self.out);
   }
 
-  Linear<P, D> qkv;
-  Linear<P, D> out;
+  Linear<P, D> qkv;  ///< (qkv_width, width)
+  Linear<P, D> out;  ///< (width, q_width)
 
  private:
   void rotate(MatrixView<Element> rows, const Pass<D>& pass) const {

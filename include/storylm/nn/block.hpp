@@ -21,13 +21,14 @@ concept StreamLayer = Module<L> &&
   layer.backward(x, d, pass, cache);
 };
 
+/// What a Block is made with.
 struct BlockOptions {
-  AttentionOptions attention{};
-  FeedForwardOptions feed_forward{};
-  NormOptions norm{};
-  bool pre_norm = false;
-  Dropout attention_branch{};
-  Dropout feed_forward_branch{};
+  AttentionOptions attention{};       ///< of its attention
+  FeedForwardOptions feed_forward{};  ///< of its feed-forward layer
+  NormOptions norm{};                 ///< of both norms
+  bool pre_norm = false;              ///< norms before the layers instead of after
+  Dropout attention_branch{};         ///< of what attention adds to the stream
+  Dropout feed_forward_branch{};      ///< of what the feed-forward layer adds to the stream
 };
 
 /// Post-norm: x <- norm1(x + attention(x)), x <- norm2(x + feed_forward(x)): torch.nn.TransformerEncoderLayer.
@@ -37,14 +38,16 @@ struct BlockOptions {
 template <class P, Device D, template <class, class> class NormLayer, template <class, class> class FeedForward>
 class Block {
  public:
-  using Element = activation_t<P>;
+  using Element = activation_t<P>;  ///< dtype of activations
+  /// What backward needs of forward.
   struct Cache {
-    typename NormLayer<P, D>::Cache norm1;
-    typename NormLayer<P, D>::Cache norm2;
-    typename CausalSelfAttention<P, D>::Cache attention;
-    typename FeedForward<P, D>::Cache feed_forward;
+    typename NormLayer<P, D>::Cache norm1;                ///< of the first norm
+    typename NormLayer<P, D>::Cache norm2;                ///< of the second norm
+    typename CausalSelfAttention<P, D>::Cache attention;  ///< of attention
+    typename FeedForward<P, D>::Cache feed_forward;       ///< of the feed-forward layer
   };
 
+  /// Records shapes; nn::allocate gives memory.
   explicit Block(const BlockOptions& options)
       : attention(options.attention),
         norm1(options.norm),
@@ -54,6 +57,7 @@ class Block {
         attention_dropout_(options.attention_branch),
         feed_forward_dropout_(options.feed_forward_branch) {}
 
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     return {.norm1 = norm1.make_cache(device, capacity),
             .norm2 = norm2.make_cache(device, capacity),
@@ -77,6 +81,7 @@ class Block {
     return {.residual = norm2.forward(end(cache, rows), pass, cache.norm2), .branch = {}, .dropout = {}};
   }
 
+  /// See the concept below.
   void backward(const Stream<const Element>& x, const Stream<Element>& d, const Pass<D>& pass, const Cache& cache) {
     const auto rows = x.residual.rows;
     const auto residual = d.residual;
@@ -97,6 +102,7 @@ class Block {
     attention.backward(x.residual, d.branch, residual, pass, cache.attention, residual);
   }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     f("attention", self.attention);
@@ -105,10 +111,10 @@ class Block {
     f("norm2", self.norm2);
   }
 
-  CausalSelfAttention<P, D> attention;
-  NormLayer<P, D> norm1;
-  FeedForward<P, D> feed_forward;
-  NormLayer<P, D> norm2;
+  CausalSelfAttention<P, D> attention;  ///< mixes tokens
+  NormLayer<P, D> norm1;                ///< attention's
+  FeedForward<P, D> feed_forward;       ///< works on each token
+  NormLayer<P, D> norm2;                ///< the feed-forward layer's
 
  private:
   /// The stream after attention, before the feed-forward layer.

@@ -17,24 +17,27 @@ namespace storylm::nn {
 /// Where positions come from; rotary ones belong to attention, so `none` here.
 enum class AddedPositions : std::uint8_t { none, sinusoidal, learned };
 
+/// What an Embedding is made with.
 struct EmbeddingOptions {
-  index_t vocab_size = 0;
-  index_t width = 0;
-  index_t max_len = 0;
-  AddedPositions positions = AddedPositions::none;
-  bool scale = false;  ///< multiply by sqrt(width)
-  double dropout = 0.0;
+  index_t vocab_size = 0;                           ///< rows of the table
+  index_t width = 0;                                ///< of a row
+  index_t max_len = 0;                              ///< positions
+  AddedPositions positions = AddedPositions::none;  ///< what is added
+  bool scale = false;                               ///< multiply by sqrt(width)
+  double dropout = 0.0;                             ///< of the sum
 };
 
 /// y[t] = dropout(weight[id of t] * scale + positions[position of t]); weight (vocab_size, width), y (tokens, width).
 template <class P, Device D>
 class Embedding {
  public:
-  using Element = activation_t<P>;
+  using Element = activation_t<P>;  ///< dtype of activations
+  /// What backward needs of forward.
   struct Cache {
-    Tensor<Element, D> y;  // (tokens, width)
+    Tensor<Element, D> y;  ///< (tokens, width)
   };
 
+  /// Records shapes, and computes sinusoidal positions.
   Embedding(EmbeddingOptions options, const D& device)
       : weight({options.vocab_size, options.width}),
         scale_(options.scale ? std::sqrt(static_cast<double>(options.width)) : 1.0),
@@ -44,6 +47,7 @@ class Embedding {
       sinusoids_ = sinusoidal_positions<weight_t<P>>(options.max_len, options.width, device);
   }
 
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     return {Tensor<Element, D>::uninitialised({capacity.tokens, weight.shape()[1]}, device)};
   }
@@ -59,14 +63,15 @@ class Embedding {
     ops::embedding_backward(pass.device, weight.gradient(), dpositions, dy, scale_, dropout_.in(pass), pass.batch);
   }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     f("weight", self.weight);
     if (self.positions) f("positions", *self.positions);
   }
 
-  Parameter<weight_t<P>, D> weight;                    // (vocab_size, width)
-  std::optional<Parameter<weight_t<P>, D>> positions;  // (max_len, width)  learned ones
+  Parameter<weight_t<P>, D> weight;                    ///< (vocab_size, width)
+  std::optional<Parameter<weight_t<P>, D>> positions;  ///< (max_len, width)  learned ones
 
  private:
   [[nodiscard]] MatrixView<const weight_t<P>> position_table() const {

@@ -10,10 +10,11 @@
 
 namespace storylm::nn {
 
+/// What Mlp and SwiGlu are made with.
 struct FeedForwardOptions {
-  index_t width = 0;
-  index_t hidden = 0;
-  bool bias = true;
+  index_t width = 0;                         ///< of the stream
+  index_t hidden = 0;                        ///< width inside
+  bool bias = true;                          ///< of both maps
   Activation activation = Activation::relu;  ///< Mlp only
   Dropout dropout{};                         ///< of the hidden values
 };
@@ -22,24 +23,28 @@ struct FeedForwardOptions {
 template <class P, Device D>
 class Mlp {
  public:
-  using Element = activation_t<P>;
+  using Element = activation_t<P>;  ///< dtype of activations
+  /// What backward needs of forward.
   struct Cache {
-    Tensor<Element, D> pre;     // (tokens, hidden)  before f; none where f's backward does without (ReLU)
-    Tensor<Element, D> hidden;  // (tokens, hidden)  after f and dropout
-    Tensor<Element, D> y;       // (tokens, width)
+    Tensor<Element, D> pre;     ///< (tokens, hidden)  before f; none where f's backward does without (ReLU)
+    Tensor<Element, D> hidden;  ///< (tokens, hidden)  after f and dropout
+    Tensor<Element, D> y;       ///< (tokens, width)
   };
 
+  /// Records shapes; nn::allocate gives memory.
   explicit Mlp(FeedForwardOptions options)
       : up({.in = options.width, .out = options.hidden, .bias = options.bias}),
         down({.in = options.hidden, .out = options.width, .bias = options.bias}),
         options_(options) {}
 
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     const Shape inside{capacity.tokens, up.out()};
     return {.pre = keeps_input() ? Tensor<Element, D>::uninitialised(inside, device) : Tensor<Element, D>{},
             .hidden = Tensor<Element, D>::uninitialised(inside, device),
             .y = Tensor<Element, D>::uninitialised({capacity.tokens, down.out()}, device)};
   }
+  /// See the concept below.
   [[nodiscard]] MatrixView<const Element> forward(MatrixView<const Element> x, const Pass<D>& pass,
                                                   Cache& cache) const {
     const auto hidden = cache.hidden.rows(x.rows);
@@ -50,6 +55,7 @@ class Mlp {
     down.apply(hidden, y, pass);
     return y;
   }
+  /// See the concept below.
   void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
                 const Cache& cache, MatrixView<const Element> plus = {}) {
     auto scratch = pass.device.scratch();
@@ -62,14 +68,15 @@ class Mlp {
     up.backward(x, dhidden, dx, pass, {}, plus);
   }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     f("up", self.up);
     f("down", self.down);
   }
 
-  Linear<P, D> up;
-  Linear<P, D> down;
+  Linear<P, D> up;    ///< (hidden, width)
+  Linear<P, D> down;  ///< (width, hidden)
 
  private:
   [[nodiscard]] bool keeps_input() const { return ops::activation_needs_input<D, Element>(options_.activation); }
@@ -82,23 +89,27 @@ static_assert(Layer<Mlp<float, Cpu>, Cpu>);
 template <class P, Device D>
 class SwiGlu {
  public:
-  using Element = activation_t<P>;
+  using Element = activation_t<P>;  ///< dtype of activations
+  /// What backward needs of forward.
   struct Cache {
-    Tensor<Element, D> gate_up;  // (tokens, 2 hidden)
-    Tensor<Element, D> hidden;   // (tokens, hidden)
-    Tensor<Element, D> y;        // (tokens, width)
+    Tensor<Element, D> gate_up;  ///< (tokens, 2 hidden)
+    Tensor<Element, D> hidden;   ///< (tokens, hidden)
+    Tensor<Element, D> y;        ///< (tokens, width)
   };
 
+  /// Records shapes; nn::allocate gives memory.
   explicit SwiGlu(FeedForwardOptions options)
       : gate_up({.in = options.width, .out = 2 * options.hidden, .bias = options.bias}),
         down({.in = options.hidden, .out = options.width, .bias = options.bias}),
         dropout_(options.dropout) {}
 
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     return {.gate_up = Tensor<Element, D>::uninitialised({capacity.tokens, gate_up.out()}, device),
             .hidden = Tensor<Element, D>::uninitialised({capacity.tokens, down.in()}, device),
             .y = Tensor<Element, D>::uninitialised({capacity.tokens, down.out()}, device)};
   }
+  /// See the concept below.
   [[nodiscard]] MatrixView<const Element> forward(MatrixView<const Element> x, const Pass<D>& pass,
                                                   Cache& cache) const {
     const auto both = cache.gate_up.rows(x.rows);
@@ -109,6 +120,7 @@ class SwiGlu {
     down.apply(hidden, y, pass);
     return y;
   }
+  /// See the concept below.
   void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
                 const Cache& cache, MatrixView<const Element> plus = {}) {
     auto scratch = pass.device.scratch();
@@ -120,14 +132,15 @@ class SwiGlu {
     gate_up.backward(x, dboth, dx, pass, {}, plus);
   }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     f("gate_up", self.gate_up);
     f("down", self.down);
   }
 
-  Linear<P, D> gate_up;
-  Linear<P, D> down;
+  Linear<P, D> gate_up;  ///< (2 hidden, width), gate first
+  Linear<P, D> down;     ///< (width, hidden)
 
  private:
   Dropout dropout_;

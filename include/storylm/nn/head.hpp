@@ -18,32 +18,35 @@
 
 namespace storylm::nn {
 
+/// What a Head is made with.
 struct HeadOptions {
-  index_t width = 0;
-  index_t vocab_size = 0;
-  bool bias = true;
-  bool tied = false;  ///< the weight belongs to the embedding; this layer has none of its own
+  index_t width = 0;       ///< of hidden states
+  index_t vocab_size = 0;  ///< logits a token
+  bool bias = true;        ///< added to the logits
+  bool tied = false;       ///< the weight belongs to the embedding; this layer has none of its own
 };
 
 /// logits (tokens, vocab_size) = hidden (tokens, width) weight^T + bias. The weight is passed in, for it may be tied.
 template <class P, Device D>
 class Head {
  public:
-  using Element = activation_t<P>;
+  using Element = activation_t<P>;        ///< dtype of activations
   static constexpr index_t chunk = 1024;  ///< tokens whose logits are in memory at once
 
   /// What a training forward leaves for backward: gradients of the *sum* of losses, not yet scaled.
   struct Cache {
-    Tensor<Element, D> dhidden;        // (tokens, width)
-    Tensor<gradient_t<P>, D> dweight;  // (vocab_size, width)
-    Tensor<gradient_t<P>, D> dbias;    // (vocab_size)
+    Tensor<Element, D> dhidden;        ///< (tokens, width)
+    Tensor<gradient_t<P>, D> dweight;  ///< (vocab_size, width)
+    Tensor<gradient_t<P>, D> dbias;    ///< (vocab_size)
   };
 
+  /// Records shapes; nn::allocate gives memory.
   explicit Head(HeadOptions options) : options_(options) {
     if (!options.tied) weight.emplace(Shape{options.vocab_size, options.width});
     if (options.bias) bias.emplace(Shape{options.vocab_size});
   }
 
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     return {.dhidden = Tensor<Element, D>::uninitialised({capacity.tokens, options_.width}, device),
             .dweight = Tensor<gradient_t<P>, D>({options_.vocab_size, options_.width}, device),
@@ -102,14 +105,15 @@ class Head {
     return dhidden;
   }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     if (self.weight) f("weight", *self.weight);
     if (self.bias) f("bias", *self.bias);
   }
 
-  std::optional<Parameter<weight_t<P>, D>> weight;  // (vocab_size, width)  none where tied
-  std::optional<Parameter<weight_t<P>, D>> bias;    // (vocab_size)
+  std::optional<Parameter<weight_t<P>, D>> weight;  ///< (vocab_size, width)  none where tied
+  std::optional<Parameter<weight_t<P>, D>> bias;    ///< (vocab_size)
 
  private:
   HeadOptions options_;

@@ -20,6 +20,7 @@ void fill(Parameter<T, D>& p, F&& next) {
 }
 }  // namespace detail
 
+/// Every value the same.
 template <class T, class D>
 void init_constant(Parameter<T, D>& p, double value) {
   detail::fill(p, [&] { return value; });

@@ -14,10 +14,11 @@
 
 namespace storylm::nn {
 
+/// What a Linear is made with.
 struct LinearOptions {
-  index_t in = 0;
-  index_t out = 0;
-  bool bias = true;
+  index_t in = 0;    ///< columns of x
+  index_t out = 0;   ///< columns of y
+  bool bias = true;  ///< added to every row
 };
 
 /// Shapes: x (tokens, in), weight (out, in), bias (out), y (tokens, out).
@@ -25,27 +26,34 @@ struct LinearOptions {
 template <class P, Device D>
 class Linear {
  public:
-  using Element = activation_t<P>;
+  using Element = activation_t<P>;  ///< dtype of activations
+  /// What backward needs of forward.
   struct Cache {
-    Tensor<Element, D> y;  // (tokens, out)
+    Tensor<Element, D> y;  ///< (tokens, out)
   };
 
+  /// Records shapes; nn::allocate gives memory.
   explicit Linear(LinearOptions options) : weight({options.out, options.in}) {
     if (options.bias) bias.emplace(Shape{options.out});
   }
 
+  /// Columns of x.
   [[nodiscard]] index_t in() const noexcept { return weight.shape()[1]; }
+  /// Columns of y.
   [[nodiscard]] index_t out() const noexcept { return weight.shape()[0]; }
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     return {Tensor<Element, D>::uninitialised({capacity.tokens, out()}, device)};
   }
 
+  /// See the concept below.
   [[nodiscard]] MatrixView<const Element> forward(MatrixView<const Element> x, const Pass<D>& pass,
                                                   Cache& cache) const {
     const auto y = cache.y.rows(x.rows);
     apply(x, y, pass);
     return y;
   }
+  /// See the concept below.
   void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
                 const Cache&, MatrixView<const Element> plus = {}) {
     parameter_gradients(x, dy, pass);
@@ -75,14 +83,15 @@ class Linear {
     ops::matmul(pass.device, dx, dy, weight.value(), {.accumulate = accumulate});
   }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     f("weight", self.weight);
     if (self.bias) f("bias", *self.bias);
   }
 
-  Parameter<weight_t<P>, D> weight;               // (out, in)
-  std::optional<Parameter<weight_t<P>, D>> bias;  // (out)
+  Parameter<weight_t<P>, D> weight;               ///< (out, in)
+  std::optional<Parameter<weight_t<P>, D>> bias;  ///< (out)
 };
 static_assert(Layer<Linear<float, Cpu>, Cpu>);
 

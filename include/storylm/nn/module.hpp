@@ -69,10 +69,10 @@ enum class Gradients : bool { no, yes };
 
 /// One line of a store's table of names.
 struct ParameterInfo {
-  std::string name;
-  Shape shape;
+  std::string name;    ///< from visit
+  Shape shape;         ///< of its value
   index_t offset = 0;  ///< of its first element in every arena
-  bool decay = false;
+  bool decay = false;  ///< weight decay applies
 };
 
 /// The memory of a module's parameters: an arena of values, one of masters where they differ, one of gradients.
@@ -80,10 +80,12 @@ struct ParameterInfo {
 template <FloatDtype T, Device D>
 class ParameterStore {
  public:
-  using value_type = T;
-  using gradient_type = accumulator_t<T>;
+  using value_type = T;                    ///< dtype of an element
+  using gradient_type = accumulator_t<T>;  ///< dtype of gradients and masters
+  /// True when values are rounded copies of masters.
   static constexpr bool has_masters = !std::is_same_v<T, gradient_type>;
 
+  /// For nn::allocate.
   ParameterStore(std::vector<ParameterInfo> table, index_t size, const D& device, Gradients gradients)
       : table_(std::move(table)), size_(size), device_(device), values_({size}, device) {
     if (gradients == Gradients::no) return;
@@ -100,9 +102,12 @@ class ParameterStore {
   [[nodiscard]] const std::vector<ParameterInfo>& table() const noexcept { return table_; }
   /// Elements in every arena, the gaps between slots included (they stay zero).
   [[nodiscard]] index_t size() const noexcept { return size_; }
+  /// Where it lies.
   [[nodiscard]] const D& device() const noexcept { return device_; }
+  /// False for inference.
   [[nodiscard]] bool has_gradients() const noexcept { return static_cast<bool>(gradients_); }
 
+  /// What optimizers and kernels see.
   [[nodiscard]] ArenaView<T> arena() noexcept {
     return {.values = values_.data(),
             .masters = masters_.data(),

@@ -18,15 +18,16 @@ namespace storylm::nn {
 /// same pass over memory in which it normalises; so post-norm and pre-norm blocks are the same code.
 template <class Element>
 struct Stream {
-  MatrixView<Element> residual;  // (tokens, width)
-  MatrixView<Element> branch{};  // (tokens, width) or none
-  Dropout dropout{};             // of the branch
+  MatrixView<Element> residual;  ///< (tokens, width)
+  MatrixView<Element> branch{};  ///< (tokens, width) or none
+  Dropout dropout{};             ///< of the branch
 };
 
+/// What a norm is made with.
 struct NormOptions {
-  index_t width = 0;
-  double eps = 1e-5;
-  bool bias = true;  ///< LayerNorm only
+  index_t width = 0;  ///< of a row
+  double eps = 1e-5;  ///< added to the variance, or to the mean square
+  bool bias = true;   ///< LayerNorm only
 };
 
 /// y = norm(residual + dropout(branch)) * weight (+ bias). Use LayerNorm or RmsNorm.
@@ -34,21 +35,25 @@ struct NormOptions {
 template <class Op, class P, Device D>
 class Norm {
  public:
-  using Element = activation_t<P>;
-  static constexpr bool has_bias = std::is_same_v<Op, op::layer_norm>;
+  using Element = activation_t<P>;                                      ///< dtype of activations
+  static constexpr bool has_bias = std::is_same_v<Op, op::layer_norm>;  ///< RMSNorm has none
 
+  /// What backward needs of forward.
   struct Cache {
-    Tensor<Element, D> y;                     // (tokens, width)
-    Tensor<Element, D> sum;                   // (tokens, width)  residual + dropout(branch)
-    Tensor<accumulator_t<Element>, D> stats;  // (tokens, 2)      mean, 1 / standard deviation
+    Tensor<Element, D> y;                     ///< (tokens, width)
+    Tensor<Element, D> sum;                   ///< (tokens, width)  residual + dropout(branch)
+    Tensor<accumulator_t<Element>, D> stats;  ///< (tokens, 2)      mean, 1 / standard deviation
   };
 
+  /// Records shapes; nn::allocate gives memory.
   explicit Norm(NormOptions options) : weight({options.width}), eps_(options.eps) {
     expects<ArgumentError>(options.eps >= 0.0, "Norm", "eps must not be negative: ", options.eps);
     if (has_bias && options.bias) bias.emplace(Shape{options.width});
   }
 
+  /// Columns of a row.
   [[nodiscard]] index_t width() const noexcept { return weight.size(); }
+  /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
     const auto rows = capacity.tokens;
     return {.y = Tensor<Element, D>::uninitialised({rows, width()}, device),
@@ -90,19 +95,21 @@ class Norm {
     }
   }
 
+  /// Weight 1, bias 0.
   void initialise() {
     init_constant(weight, 1.0);
     if (bias) init_constant(*bias, 0.0);
   }
 
+  /// Names its parts; see Module.
   template <class Self, class F>
   static void visit(Self& self, F&& f) {
     f("weight", self.weight);
     if (self.bias) f("bias", *self.bias);
   }
 
-  Parameter<weight_t<P>, D> weight;               // (width)
-  std::optional<Parameter<weight_t<P>, D>> bias;  // (width)
+  Parameter<weight_t<P>, D> weight;               ///< (width)
+  std::optional<Parameter<weight_t<P>, D>> bias;  ///< (width)
 
  private:
   [[nodiscard]] auto bias_value() const { return bias ? bias->value() : MatrixView<const weight_t<P>>{}; }

@@ -19,15 +19,19 @@ namespace storylm::nn {
 template <FloatDtype T, Device D>
 class Parameter {
  public:
-  using value_type = T;
-  using gradient_type = accumulator_t<T>;
+  using value_type = T;                    ///< dtype of an element
+  using gradient_type = accumulator_t<T>;  ///< dtype of gradient and master
 
-  /// @param decay whether weight decay applies; by custom to matrices and not to biases and norms
+  /// Weight decay applies, as is the custom, to matrices and not to biases and norms.
   explicit Parameter(Shape shape) : Parameter(shape, shape.rank() > 1) {}
+  /// @param decay whether weight decay applies
   Parameter(Shape shape, bool decay) : shape_(shape), decay_(decay) {}
 
+  /// Of the value.
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
+  /// Elements of the value.
   [[nodiscard]] index_t size() const noexcept { return shape_.size(); }
+  /// True when weight decay applies.
   [[nodiscard]] bool decay() const noexcept { return decay_; }
 
   /// The value as a matrix: (rows, cols), or (1, n) for a vector.

@@ -31,11 +31,11 @@ enum class Initialisation : std::uint8_t {
 
 /// What is real-valued about a model, and what differs from run to run.
 struct TransformerOptions {
-  double dropout = 0.0;
-  double norm_eps = 1e-5;
-  double rope_theta = 10000.0;
-  std::uint64_t seed = 1;  ///< of the initial values
-  Initialisation initialisation = Initialisation::by_architecture;
+  double dropout = 0.0;                                             ///< probability, everywhere
+  double norm_eps = 1e-5;                                           ///< of all norms
+  double rope_theta = 10000.0;                                      ///< base of rotary wavelengths
+  std::uint64_t seed = 1;                                           ///< of the initial values
+  Initialisation initialisation = Initialisation::by_architecture;  ///< how initial values are drawn
 };
 
 namespace nn {
@@ -50,32 +50,36 @@ using KvViews = std::vector<KvView<kv_t<P>>>;
 template <class P, Device D, template <class, class> class NormLayer, template <class, class> class FeedForward>
 class TransformerStack {
  public:
-  using precision = P;
-  using device_type = D;
-  using Element = activation_t<P>;
-  using BlockLayer = Block<P, D, NormLayer, FeedForward>;
-  using Store = ParameterStore<weight_t<P>, D>;
+  using precision = P;                                     ///< dtype or Precision
+  using device_type = D;                                   ///< where it computes
+  using Element = activation_t<P>;                         ///< dtype of activations
+  using BlockLayer = Block<P, D, NormLayer, FeedForward>;  ///< what it is a stack of
+  using Store = ParameterStore<weight_t<P>, D>;            ///< the arenas
 
   /// Activations of one packed batch. A training cache has a block cache per block, an inference cache two, in turn.
   struct Cache {
-    Capacity capacity;
-    typename Embedding<P, D>::Cache embedding;
-    std::vector<typename BlockLayer::Cache> blocks;
-    typename NormLayer<P, D>::Cache norm;
-    typename Head<P, D>::Cache head;             // training only
-    std::vector<Stream<const Element>> streams;  // what went into each block, and into the final norm
-    bool training = false;
+    Capacity capacity;                               ///< what it is made for
+    typename Embedding<P, D>::Cache embedding;       ///< of the embedding
+    std::vector<typename BlockLayer::Cache> blocks;  ///< one per block, or two
+    typename NormLayer<P, D>::Cache norm;            ///< of the final norm
+    typename Head<P, D>::Cache head;                 ///< training only
+    std::vector<Stream<const Element>> streams;      ///< what went into each block, and into the final norm
+    bool training = false;                           ///< it can be used for backward
   };
 
   /// @throws ArgumentError when config and options do not make a model, or name other layer types than this has
   TransformerStack(const TransformerConfig& config, const D& device, const TransformerOptions& options = {},
                    Gradients gradients = Gradients::yes);
 
+  /// With every derived field written out.
   [[nodiscard]] const TransformerConfig& shape() const noexcept { return config_; }
+  /// As given.
   [[nodiscard]] const TransformerOptions& options() const noexcept { return options_; }
+  /// Where it computes.
   [[nodiscard]] const D& device() const noexcept { return device_; }
   /// The arenas and the table of names: what optimizers take.
   [[nodiscard]] Store& parameters() noexcept { return store_; }
+  /// Read only.
   [[nodiscard]] const Store& parameters() const noexcept { return store_; }
 
   /// Memory for forward and backward over batches of up to `capacity`.
@@ -106,6 +110,7 @@ class TransformerStack {
   void forward(const Packed<D>& batch, Step& step) const {
     forward(step.pass(batch), step.cache());
   }
+  /// The same for backward.
   template <class Step>
   void backward(const Packed<D>& batch, Step& step) {
     backward(step.pass(batch), step.cache());
@@ -120,10 +125,10 @@ class TransformerStack {
     f("head", self.head);
   }
 
-  Embedding<P, D> embedding;
-  std::vector<BlockLayer> blocks;
-  NormLayer<P, D> norm;
-  Head<P, D> head;
+  Embedding<P, D> embedding;       ///< tokens to vectors
+  std::vector<BlockLayer> blocks;  ///< (n_layers)
+  NormLayer<P, D> norm;            ///< after the last block
+  Head<P, D> head;                 ///< vectors to logits
 
  private:
   [[nodiscard]] static const TransformerConfig& checked(const TransformerConfig& config,

@@ -13,10 +13,11 @@
 
 namespace storylm::optim {
 
+/// PyTorch's names and defaults.
 struct AdamOptions {
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
+  double beta1 = 0.9;         ///< decay of the first moment
+  double beta2 = 0.999;       ///< decay of the second moment
+  double eps = 1e-8;          ///< added to the root of the second moment
   double weight_decay = 0.0;  ///< on matrices only; added to the gradient by Adam, to the weight by AdamW
 };
 
@@ -38,7 +39,7 @@ class AdamOver {
   /// Steps taken: Adam's t.
   [[nodiscard]] std::int64_t steps() const { return steps_.to_host().front(); }
 
-  /// first_moment.<parameter>, second_moment.<parameter>, steps.
+  /// `first_moment.<parameter>`, `second_moment.<parameter>`, steps.
   template <class Self, class F>
   static void visit_state(Self& self, F&& f) {
     for (const nn::ParameterInfo& p : self.store_->table()) {
@@ -84,6 +85,7 @@ class AdamOver {
 template <FloatDtype T, Device D>
 class Adam : public detail::AdamOver<T, D> {
  public:
+  /// @throws ArgumentError when an option is out of its range or the store has no gradients
   explicit Adam(nn::ParameterStore<T, D>& store, const AdamOptions& options = {})
       : detail::AdamOver<T, D>(store, options, false) {}
 };
@@ -92,6 +94,7 @@ class Adam : public detail::AdamOver<T, D> {
 template <FloatDtype T, Device D>
 class AdamW : public detail::AdamOver<T, D> {
  public:
+  /// @throws ArgumentError when an option is out of its range or the store has no gradients
   explicit AdamW(nn::ParameterStore<T, D>& store, const AdamOptions& options = {.weight_decay = 0.01})
       : detail::AdamOver<T, D>(store, options, true) {}
 };

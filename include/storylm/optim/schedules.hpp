@@ -14,14 +14,15 @@
 
 namespace storylm::optim {
 
+/// PyTorch's names; factor's default is the reference system's.
 struct ReduceOnPlateauOptions {
   double lr = 0.0;          ///< to begin with
   double factor = 0.3;      ///< of each reduction, in [0, 1)
   index_t patience = 10;    ///< bad metrics in a row that are put up with; one more reduces
   double threshold = 1e-4;  ///< a metric is better when it is below best * (1 - threshold)
   index_t cooldown = 0;     ///< metrics after a reduction that do not count as bad
-  double min_lr = 0.0;
-  double eps = 1e-8;  ///< smaller reductions are not made
+  double min_lr = 0.0;      ///< never below
+  double eps = 1e-8;        ///< smaller reductions are not made
 };
 
 /// Lowers the learning rate when a metric (less is better) stops improving. Equal, in every bit, to PyTorch's
@@ -64,12 +65,14 @@ class ReduceOnPlateau {
     }
   }
 
+  /// The rate of the next step.
   [[nodiscard]] double lr() const noexcept { return lr_; }
   /// The best metric so far; infinity before the first.
   [[nodiscard]] double best() const noexcept { return best_; }
   /// Bad metrics since the best one, the last reduction or the last one in cooldown.
   [[nodiscard]] index_t bad_metrics() const noexcept { return bad_; }
 
+  /// See Stateful.
   template <class Self, class F>
   static void visit_state(Self& self, F&& f) {
     f("lr", self.lr_);
@@ -108,11 +111,12 @@ inline void check_steps(const char* schedule, double lr, double min_lr, index_t 
 
 }  // namespace detail
 
+/// What a Cosine is made with.
 struct CosineOptions {
   double lr = 0.0;           ///< at the end of the warm-up
   index_t warmup_steps = 0;  ///< linear rise: the first step has lr / warmup_steps
   index_t total_steps = 0;   ///< from here on min_lr
-  double min_lr = 0.0;
+  double min_lr = 0.0;       ///< where it ends
 };
 
 /// A linear rise, then half a cosine down to min_lr. Loshchilov and Hutter, arXiv:1608.03983, without restarts.
@@ -136,12 +140,13 @@ class Cosine {
   CosineOptions options_;
 };
 
+/// What a WarmupStableDecay is made with.
 struct WarmupStableDecayOptions {
   double lr = 0.0;           ///< between warm-up and decay
   index_t warmup_steps = 0;  ///< linear rise: the first step has lr / warmup_steps
   index_t decay_steps = 0;   ///< linear fall over the last steps
   index_t total_steps = 0;   ///< from here on min_lr
-  double min_lr = 0.0;
+  double min_lr = 0.0;       ///< where it ends
 };
 
 /// A linear rise, a long constant stretch, a short linear fall to min_lr. Hu et al. (MiniCPM), arXiv:2404.06395; the

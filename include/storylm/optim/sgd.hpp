@@ -14,11 +14,12 @@
 
 namespace storylm::optim {
 
+/// PyTorch's names and defaults.
 struct SgdOptions {
-  double momentum = 0.0;
-  double dampening = 0.0;
+  double momentum = 0.0;      ///< decay of the velocity; 0: none
+  double dampening = 0.0;     ///< keeps this share of a gradient out of the velocity
   double weight_decay = 0.0;  ///< on matrices only, added to the gradient
-  bool nesterov = false;
+  bool nesterov = false;      ///< looks one step ahead
 };
 
 /// b <- momentum b + (1 - dampening) g (the first time b = g); w <- w - lr b, or lr (g + momentum b) with Nesterov's
@@ -26,6 +27,7 @@ struct SgdOptions {
 template <FloatDtype T, Device D>
 class Sgd {
  public:
+  /// @throws ArgumentError when options contradict each other or the store has no gradients
   explicit Sgd(nn::ParameterStore<T, D>& store, const SgdOptions& options = {})
       : store_(&store),
         constants_{options.momentum, options.dampening, options.weight_decay, options.nesterov},
@@ -46,7 +48,7 @@ class Sgd {
              steps_.data(), constants_, step.state());
   }
 
-  /// momentum.<parameter> (with momentum), steps.
+  /// `momentum.<parameter>` (with momentum), steps.
   template <class Self, class F>
   static void visit_state(Self& self, F&& f) {
     if (self.momentum_) {

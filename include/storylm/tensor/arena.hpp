@@ -24,6 +24,7 @@ class ArenaPlan {
     size_ += arena_padded(size);
     return offset;
   }
+  /// Elements of all slots so far.
   [[nodiscard]] index_t size() const noexcept { return size_; }
 
  private:

@@ -17,6 +17,7 @@ struct Capacity {
   index_t sequences = 0;  ///< sequences in one packed batch
   index_t longest = 0;    ///< tokens in the longest sequence
 
+  /// Field by field.
   friend constexpr bool operator==(const Capacity&, const Capacity&) = default;
 };
 
@@ -25,22 +26,23 @@ inline constexpr token_t no_target = -1;  ///< a position that has no target tak
 /// What kernels see of a packed batch. Sequence s is the rows offsets[s] .. offsets[s + 1] of every activation;
 /// attention never looks across a boundary, positions restart at each (unless a KV cache says where they go on).
 struct PackedView {
-  index_t tokens = 0;
-  index_t sequences = 0;
-  index_t longest = 0;
-  const token_t* ids = nullptr;             // (tokens)
-  const token_t* targets = nullptr;         // (tokens)         no_target where there is none
-  const std::int32_t* offsets = nullptr;    // (sequences + 1)  cu_seqlens
-  const std::int32_t* positions = nullptr;  // (tokens)         position in the sequence
-  const std::int32_t* sequence = nullptr;   // (tokens)         which sequence a row belongs to
-  const std::uint32_t* ordinals =
-      nullptr;  // (sequences)      number of the story in the step's global batch: random keys
+  index_t tokens = 0;                       ///< rows of every activation
+  index_t sequences = 0;                    ///< sequences in the batch
+  index_t longest = 0;                      ///< tokens in the longest of them
+  const token_t* ids = nullptr;             ///< (tokens)
+  const token_t* targets = nullptr;         ///< (tokens)         no_target where there is none
+  const std::int32_t* offsets = nullptr;    ///< (sequences + 1)  cu_seqlens
+  const std::int32_t* positions = nullptr;  ///< (tokens)         position in the sequence
+  const std::int32_t* sequence = nullptr;   ///< (tokens)         which sequence a row belongs to
+  /// (sequences)  number of the story in the step's global batch: random keys
+  const std::uint32_t* ordinals = nullptr;
 };
 
 /// A packed batch and its memory. On the CPU it is filled sequence by sequence; other devices copy from that.
 template <Device D>
 class Packed {
  public:
+  /// Memory for up to `capacity`; empty.
   Packed(Capacity capacity, const D& device)
       : capacity_(capacity),
         ids_({capacity.tokens}, device),
@@ -83,6 +85,7 @@ class Packed {
     offsets_.data()[++sequences_] = static_cast<std::int32_t>(tokens_);
   }
 
+  /// What kernels see; valid until the batch changes.
   [[nodiscard]] PackedView view() const noexcept {
     return {.tokens = tokens_,
             .sequences = sequences_,
@@ -94,9 +97,13 @@ class Packed {
             .sequence = sequence_.data(),
             .ordinals = ordinals_.data()};
   }
+  /// What it was made for.
   [[nodiscard]] const Capacity& capacity() const noexcept { return capacity_; }
+  /// Rows of an activation.
   [[nodiscard]] index_t tokens() const noexcept { return tokens_; }
+  /// Sequences in the batch.
   [[nodiscard]] index_t sequences() const noexcept { return sequences_; }
+  /// Tokens in the longest sequence.
   [[nodiscard]] index_t longest() const noexcept { return longest_; }
   /// Number of positions that have a target.
   [[nodiscard]] index_t target_count() const noexcept { return target_count_; }

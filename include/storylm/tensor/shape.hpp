@@ -15,6 +15,7 @@ namespace storylm {
 /// Extents of a row-major tensor, outermost first. Rank 0 is a single value.
 class Shape {
  public:
+  /// The most axes there can be.
   static constexpr int max_rank = 4;
 
   constexpr Shape() = default;
@@ -31,6 +32,7 @@ class Shape {
     extents_[static_cast<std::size_t>(rank_++)] = extent;
   }
 
+  /// Number of axes.
   [[nodiscard]] constexpr int rank() const noexcept { return rank_; }
   /// Extent of an axis; negative axes count from the end.
   [[nodiscard]] constexpr index_t operator[](int axis) const noexcept {
@@ -51,7 +53,9 @@ class Shape {
     return n;
   }
 
+  /// Field by field.
   friend constexpr bool operator==(const Shape&, const Shape&) = default;
+  /// "(2, 3)".
   friend std::ostream& operator<<(std::ostream& out, const Shape& s) {
     out << '(';
     for (int axis = 0; axis < s.rank(); ++axis) out << (axis != 0 ? ", " : "") << s[axis];

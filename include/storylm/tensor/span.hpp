@@ -17,12 +17,13 @@ namespace storylm {
 /// `size` elements of `device`'s memory, such as an arena's moments: how visit_state() names memory that is no Tensor.
 template <Dtype T, Device D>
 struct StateSpan {
-  using value_type = T;
+  using value_type = T;  ///< dtype of an element
 
-  T* data = nullptr;
-  index_t size = 0;
-  D device;
+  T* data = nullptr;  ///< in the device's memory
+  index_t size = 0;   ///< elements
+  D device;           ///< whose memory it is
 };
+/// From its members.
 template <class T, class D>
 StateSpan(T*, index_t, D) -> StateSpan<T, D>;
 

@@ -21,8 +21,8 @@ namespace storylm {
 template <Dtype T, Device D>
 class Tensor {
  public:
-  using value_type = T;
-  using device_type = D;
+  using value_type = T;   ///< dtype of an element
+  using device_type = D;  ///< where it computes
 
   /// No memory, shape ().
   Tensor() = default;
@@ -41,10 +41,12 @@ class Tensor {
     return t;
   }
 
+  /// Takes over the memory; `other` has none afterwards.
   Tensor(Tensor&& other) noexcept
       : device_(std::exchange(other.device_, std::nullopt)),
         shape_(std::exchange(other.shape_, {})),
         data_(std::exchange(other.data_, nullptr)) {}
+  /// Exchanges the memory with `other`.
   Tensor& operator=(Tensor&& other) noexcept {
     std::swap(device_, other.device_);
     std::swap(shape_, other.shape_);
@@ -55,11 +57,13 @@ class Tensor {
     if (data_ != nullptr) device_->deallocate(data_);
   }
 
+  /// All elements in row-major order, copied to the host.
   [[nodiscard]] std::vector<T> to_host() const {
     std::vector<T> values(static_cast<std::size_t>(size()));
     if (data_ != nullptr) device().copy_to_host(values.data(), data_, bytes());
     return values;
   }
+  /// A copy with memory of its own.
   [[nodiscard]] Tensor clone() const {
     if (data_ == nullptr) return {};
     Tensor t(shape_, device(), Uninitialised{});
@@ -69,19 +73,26 @@ class Tensor {
 
   /// True once it has memory.
   [[nodiscard]] explicit operator bool() const noexcept { return data_ != nullptr; }
+  /// Extents.
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
+  /// Number of elements; 0 without memory.
   [[nodiscard]] index_t size() const noexcept { return data_ != nullptr ? shape_.size() : 0; }
+  /// Size of the memory.
   [[nodiscard]] std::size_t bytes() const noexcept { return static_cast<std::size_t>(size()) * sizeof(T); }
   /// @pre has memory
   [[nodiscard]] const D& device() const noexcept { return *device_; }
 
+  /// The first element; null without memory.
   [[nodiscard]] T* data() noexcept { return data_; }
+  /// Read only.
   [[nodiscard]] const T* data() const noexcept { return data_; }
   /// Seen as a matrix: the innermost extent are the columns.
   [[nodiscard]] MatrixView<T> matrix() noexcept { return {data_, shape_.rows(), shape_.cols()}; }
+  /// Read only.
   [[nodiscard]] MatrixView<const T> matrix() const noexcept { return {data_, shape_.rows(), shape_.cols()}; }
   /// The first `count` rows of it.
   [[nodiscard]] MatrixView<T> rows(index_t count) noexcept { return {data_, count, shape_.cols()}; }
+  /// Read only.
   [[nodiscard]] MatrixView<const T> rows(index_t count) const noexcept { return {data_, count, shape_.cols()}; }
 
  private:

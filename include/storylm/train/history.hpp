@@ -28,14 +28,18 @@ class History {
     return true;
   }
 
+  /// Training losses, one a step.
   [[nodiscard]] const std::vector<double>& losses() const noexcept { return losses_; }
+  /// After how many steps each validation was.
   [[nodiscard]] const std::vector<std::int64_t>& validation_steps() const noexcept { return validation_steps_; }
+  /// One a validation.
   [[nodiscard]] const std::vector<double>& validation_losses() const noexcept { return validation_losses_; }
   /// The lowest validation loss; infinity before the first.
   [[nodiscard]] double best() const noexcept { return best_; }
   /// After how many steps it was measured; -1 before the first.
   [[nodiscard]] std::int64_t best_step() const noexcept { return best_step_; }
 
+  /// See Stateful.
   template <class Self, class F>
   static void visit_state(Self& self, F&& f) {
     f("losses", self.losses_);

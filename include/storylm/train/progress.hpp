@@ -45,6 +45,7 @@ class Progress {
     tokens_ =
         tokens_ == 0.0 ? static_cast<double>(tokens) : memory * tokens_ + (1.0 - memory) * static_cast<double>(tokens);
   }
+  /// Target tokens, as a moving average; 0 before the first step.
   [[nodiscard]] double tokens_per_second() const { return seconds_ > 0.0 ? tokens_ / seconds_ : 0.0; }
   /// Share of the machine's peak arithmetic, in [0, 1].
   [[nodiscard]] double peak_share() const {

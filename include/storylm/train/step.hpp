@@ -30,8 +30,8 @@ struct StepResult {
 template <class Model>
 class Step {
  public:
-  using device_type = typename Model::device_type;
-  using Cache = typename Model::Cache;
+  using device_type = typename Model::device_type;  ///< where it computes
+  using Cache = typename Model::Cache;              ///< of a training forward
 
   /// @param capacity of the largest micro-batch
   /// @param seed of the dropout masks
@@ -59,7 +59,9 @@ class Step {
   [[nodiscard]] Pass<device_type> pass(const Packed<device_type>& batch) {
     return {.device = device(), .batch = batch.view(), .state = state(), .seed = seed_, .training = true};
   }
+  /// The model's training cache.
   [[nodiscard]] Cache& cache() noexcept { return cache_; }
+  /// The model's.
   [[nodiscard]] const device_type& device() const noexcept { return model_->device(); }
   /// In device memory.
   [[nodiscard]] StepState* state() const noexcept {
