@@ -5,17 +5,17 @@
 //
 // The run folder: checkpoint_last.safetensors, checkpoint_best.safetensors, metrics.jsonl, train.log, loss.svg, and
 // copies of the tokenizer. The loop at the end is the reference system's; everything it is made of is the library's.
+#include <algorithm>
+#include <array>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <ctime>
 #include <filesystem>
-#include <fstream>
-#include <iomanip>
 #include <iostream>
 #include <limits>
 #include <optional>
-#include <sstream>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,76 +41,43 @@
 
 #include "presets.hpp"
 #include "program.hpp"
+#include "story_text.hpp"
+#include "train_flags.hpp"
+#include "training_files.hpp"
 
 namespace {
 
 using namespace storylm;
 using Clock = std::chrono::steady_clock;
 
-struct Flags {
-  std::filesystem::path data_dir;
-  std::filesystem::path run_dir;
-  std::string model = "story_24m";
-  index_t epochs = 100;
-  index_t max_steps = 0;
-  index_t batch_size = 512;
-  index_t micro_tokens = 8192;
-  index_t max_len = 256;
-  double lr = 3e-4;
-  index_t validate_every = 1000;
-  double dropout = 0.1;
-  double clip_norm = 1.0;
-  std::uint64_t seed = 1;
-  std::string prompt = "Once upon a time ";
-  program::ComputeFlags compute;
-};
-
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+/// As short as it can be without being another number.
+std::string number(double value) {
+  std::array<char, 32> digits{};
+  return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr};
+}
 std::string fixed(double value, int digits) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(digits) << value;
-  return text.str();
+  std::array<char, 64> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed, digits);
+  return end.ec == std::errc{} ? std::string(text.data(), end.ptr) : number(value);
 }
 
-/// train.log: one line per event with the time of day. Not part of the run's state.
-class Log {
- public:
-  explicit Log(const std::filesystem::path& path) : file_(path, std::ios::app) {
-    expects<IoError>(file_.is_open(), "train_stories", path.string(), ": cannot be opened for writing");
+/// A step that is done but has no line in metrics.jsonl yet. It is part of the run's state, because a signal may come
+/// between the step and the validation that belongs to it: then the run goes on with that validation.
+struct UnwrittenStep {
+  index_t epoch = 0;   // from 1
+  index_t tokens = 0;  // 0: there is none
+  double grad_norm = 0.0;
+  double seconds = 0.0;
+
+  template <class Self, class F>
+  static void visit_state(Self& self, F&& f) {
+    f("epoch", self.epoch);
+    f("tokens", self.tokens);
+    f("grad_norm", self.grad_norm);
+    f("seconds", self.seconds);
   }
-  /// Writes the line here and to standard error.
-  void say(program::ProgressLine& progress, const std::string& text) {
-    const std::time_t now = std::time(nullptr);
-    std::tm local{};
-    localtime_r(&now, &local);
-    file_ << std::put_time(&local, "%F %T  ") << text << std::endl;
-    progress.finish();
-    std::cerr << text << std::endl;
-  }
-
- private:
-  std::ofstream file_;
-};
-
-/// The data, the tokenizer it was made with, and proof that they belong together.
-struct Data {
-  SentencePieceTokenizer tokenizer;
-  TokenFile tokens;
-
-  explicit Data(const std::filesystem::path& folder)
-      : tokenizer(SentencePieceTokenizer::load(folder / "bpe.model")), tokens(folder / "stories.tokens") {
-    expects<FormatError>(tokens.info().tokenizer_hash == tokenizer.hash(), "train_stories", tokens.path().string(),
-                         ": was made with the tokenizer ", detail::hash_text(tokens.info().tokenizer_hash), ", but ",
-                         (folder / "bpe.model").string(), " is ", detail::hash_text(tokenizer.hash()));
-    tokens.verify();
-  }
-};
-
-/// A sample story and how fast it was generated.
-struct Sample {
-  std::string text;
-  double tokens_per_second = 0.0;
 };
 
 /// Training of one preset.
@@ -119,9 +86,10 @@ class Training {
  public:
   using Model = TransformerLM<C, float, Cpu>;
 
-  Training(const Flags& flags, Data data)
+  Training(const program::TrainFlags& flags, program::StoryData data)
       : flags_(flags),
         tokenizer_(std::move(data.tokenizer)),
+        story_text_(tokenizer_, flags.prompt),
         device_({.threads = flags.compute.threads}),
         model_(device_, {.dropout = flags.dropout, .seed = flags.seed}),
         optimizer_(model_.parameters()),
@@ -131,43 +99,42 @@ class Training {
         step_(model_, loader_.capacity(), flags.seed),
         validation_loss_(model_, validation_.capacity()),
         generator_(model_, 1),
-        metrics_(flags.run_dir / "metrics.jsonl"),
-        log_(flags.run_dir / "train.log"),
-        state_(model_),
         total_steps_(total_steps()),
-        pace_(total_steps_, train::flops_per_token(C, mean_length()), ops::peak_flops<float>(device_)) {
+        pace_(total_steps_, train::flops_per_token(C, mean_length()), ops::peak_flops<float>(device_)),
+        folder_(flags.run_dir),
+        metrics_(folder_.file("metrics.jsonl")),
+        state_(model_) {
     state_.keep("optimizer", optimizer_);
     state_.keep("schedule", schedule_);
     state_.keep("loader", loader_);
     state_.keep("step", step_);
     state_.keep("history", history_);
     state_.keep("metrics", metrics_);
+    state_.keep("unwritten_step", unwritten_);
     state_.set_tokenizer_hash(tokenizer_.hash());
-    state_.expect("batch_size", std::to_string(flags.batch_size));
-    state_.expect("max_len", std::to_string(flags.max_len));
-    state_.expect("micro_tokens", std::to_string(flags.micro_tokens));
-    state_.expect("dropout", fixed(flags.dropout, 6));
-    state_.expect("clip_norm", fixed(flags.clip_norm, 6));
-    state_.expect("lr", fixed(flags.lr, 9));
-    state_.expect("seed", std::to_string(flags.seed));
+    for (const auto& [name, value] : settings()) state_.expect(name, value);
   }
 
   /// Runs to the end or to a signal; returns the exit code.
   int run() {
     begin();
-    while (steps() < total_steps_ && program::stop_signal == 0) train_step();
+    if (unwritten_.tokens > 0) finish_step();
+    while (steps() < total_steps_ && program::stop_signal == 0) {
+      train_step();
+      finish_step();
+    }
     if (program::stop_signal != 0) {
-      save("checkpoint_last.safetensors");
-      log_.say(progress_, "stopped by a signal after step " + std::to_string(steps()) + "; start again to go on");
+      if (!saved_) save_last();
+      say("stopped by a signal after step " + std::to_string(steps()) + "; start again to go on");
       return program::stopped_exit_code();
     }
-    log_.say(progress_, "done: " + std::to_string(steps()) + " steps, best validation loss " +
-                            fixed(history_.best(), 4) + " at step " + std::to_string(history_.best_step()));
+    say("done: " + std::to_string(steps()) + " steps, best validation loss " + fixed(history_.best(), 4) + " at step " +
+        std::to_string(history_.best_step()) + "; more with a larger --epochs or --max-steps");
     return 0;
   }
 
  private:
-  static LoaderOptions loader_options(const Flags& flags, const SentencePieceTokenizer& tokenizer) {
+  static LoaderOptions loader_options(const program::TrainFlags& flags, const SentencePieceTokenizer& tokenizer) {
     const index_t all = flags.batch_size * (flags.max_len - 1);
     return {.batch_size = flags.batch_size,
             .max_len = flags.max_len,
@@ -177,10 +144,21 @@ class Training {
             .capacity = {.tokens = std::min(all, std::max(flags.micro_tokens, flags.max_len - 1))},
             .epochs = flags.epochs};
   }
+  /// What every bit of the result depends on, so that a run can only go on with the same.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> settings() const {
+    return {{"batch_size", std::to_string(flags_.batch_size)},
+            {"max_len", std::to_string(flags_.max_len)},
+            {"lr", number(flags_.lr)},
+            {"dropout", number(flags_.dropout)},
+            {"clip_norm", number(flags_.clip_norm)},
+            {"micro_tokens", std::to_string(flags_.micro_tokens)},
+            {"seed", std::to_string(flags_.seed)}};
+  }
 
   [[nodiscard]] index_t total_steps() const {
-    const index_t all = flags_.epochs * loader_.batches_per_epoch();
-    return flags_.max_steps > 0 ? std::min(all, flags_.max_steps) : all;
+    const index_t most = flags_.max_steps > 0 ? flags_.max_steps : std::numeric_limits<index_t>::max();
+    const index_t epoch = loader_.batches_per_epoch();
+    return flags_.epochs > most / epoch ? most : flags_.epochs * epoch;
   }
   [[nodiscard]] double mean_length() const {
     const auto info = loader_.source().info();
@@ -188,25 +166,28 @@ class Training {
                             static_cast<double>(info.tokens) / static_cast<double>(std::max<index_t>(1, info.stories)));
   }
   [[nodiscard]] index_t steps() const { return static_cast<index_t>(step_.steps()); }
-  [[nodiscard]] std::filesystem::path file(std::string_view name) const { return flags_.run_dir / name; }
+  void say(const std::string& text) { folder_.say(progress_, text); }
 
   void begin() {
-    const bool resumed = std::filesystem::exists(file("checkpoint_last.safetensors"));
-    if (resumed) state_.load(file("checkpoint_last.safetensors"));
+    const std::filesystem::path last = folder_.file("checkpoint_last.safetensors");
+    const bool goes_on = std::filesystem::exists(last);
+    if (goes_on) state_.load(last);
+    folder_.keep(tokenizer_, goes_on);
     metrics_.open();
-    if (!resumed) tokenizer_.save(file("bpe.model"));
-    log_.say(progress_, (resumed ? "going on after step " + std::to_string(steps()) : std::string("begins")) + ": " +
-                            flags_.model + ", " + std::to_string(nn::parameter_count(model_)) + " parameters, " +
-                            std::to_string(loader_.size()) + " stories to train on, " +
-                            std::to_string(validation_.size()) + " to validate, " + std::to_string(total_steps_) +
-                            " steps of up to " + std::to_string(flags_.batch_size) + " stories");
+    saved_ = goes_on;
+    std::string with;
+    for (const auto& [name, value] : settings()) with += ", " + name + ' ' + value;
+    say((goes_on ? "goes on after step " + std::to_string(steps()) : std::string("begins")) + ": " + flags_.model +
+        ", " + std::to_string(nn::parameter_count(model_)) + " parameters, " + std::to_string(loader_.size()) +
+        " stories to train on, " + std::to_string(validation_.size()) + " to validate" +
+        (validation_.size() == 0 ? " (the training loss stands in)" : "") + ", " + std::to_string(total_steps_) +
+        " steps" + with + ", " + std::to_string(program::thread_count(flags_.compute.threads)) + " threads");
   }
 
   void train_step() {
     const auto start = Clock::now();
     const StepBatch& batch = loader_.next();
-    const double lr = schedule_.lr();
-    step_.begin(batch, lr);
+    step_.begin(batch, schedule_.lr());
     for (const auto& micro : batch) {
       model_.forward(micro, step_);
       model_.backward(micro, step_);
@@ -216,66 +197,93 @@ class Training {
 
     const train::StepResult result = step_.result();
     history_.add_loss(result.loss);
-    const double seconds = seconds_since(start);
-    pace_.add_step(batch.targets(), seconds);
-    train::MetricsLine line;
-    line.add("step", steps()).add("epoch", batch.epoch()).add("loss", result.loss).add("lr", lr);
-    line.add("grad_norm", result.grad_norm).add("tokens", batch.targets());
-    line.add("tokens_per_second", static_cast<double>(batch.targets()) / seconds).add("seconds", seconds);
-    if (progress_.due()) progress_.show(pace_.line(batch.epoch(), steps(), result.loss, lr));
-    if (result.skipped)
-      log_.say(progress_, "step " + std::to_string(steps()) + ": gradients are not finite, nothing was changed");
-
-    const bool at_validation = steps() % flags_.validate_every == 0 || steps() == total_steps_;
-    const bool best = at_validation && validate(line);
-    metrics_.write(line);
-    if (best) save("checkpoint_best.safetensors");
-    if (at_validation) save("checkpoint_last.safetensors");
+    unwritten_ = {.epoch = batch.epoch() + 1,
+                  .tokens = batch.targets(),
+                  .grad_norm = result.grad_norm,
+                  .seconds = seconds_since(start)};
+    saved_ = false;
+    pace_.add_step(unwritten_.tokens, unwritten_.seconds);
+    if (progress_.due()) progress_.show(pace_.line(batch.epoch(), steps(), result.loss, schedule_.lr()));
+    if (result.skipped) say("step " + std::to_string(steps()) + ": gradients are not finite, nothing was changed");
   }
 
-  /// Measures the validation loss, steps the schedule, tells a story. Returns true when the loss is the best so far.
-  bool validate(train::MetricsLine& line) {
+  /// Validates when it is time to, writes the step's line and, now and then, the checkpoints. Nothing of it happens
+  /// when a signal ends the validation.
+  void finish_step() {
+    train::MetricsLine line;
+    line.add("step", steps()).add("epoch", unwritten_.epoch).add("loss", history_.losses().back());
+    line.add("lr", schedule_.lr()).add("grad_norm", unwritten_.grad_norm).add("tokens", unwritten_.tokens);
+    line.add("tokens_per_second", static_cast<double>(unwritten_.tokens) / unwritten_.seconds);
+    line.add("seconds", unwritten_.seconds);
+
+    const bool validates = steps() % flags_.validate_every == 0 || steps() == total_steps_;
+    bool best = false;
+    if (validates) {
+      const std::optional<double> loss = validation_loss();
+      if (!loss) return;
+      best = history_.add_validation(steps(), *loss);
+      // Not at the end of a run in between: one that goes on with more epochs takes the same steps as a longer one.
+      if (steps() % flags_.validate_every == 0) schedule_.step(*loss);
+      report(line, *loss, best);
+    }
+    metrics_.write(line);
+    unwritten_ = {};
+    if (best) state_.save(folder_.file("checkpoint_best.safetensors"));
+    const double minutes = seconds_since(last_save_) / 60.0;
+    if (validates || (flags_.checkpoint_minutes > 0.0 && minutes >= flags_.checkpoint_minutes)) save_last();
+  }
+
+  /// Mean over all target tokens of the validation stories; the step's own loss where there are none, and nothing when
+  /// a signal came meanwhile.
+  std::optional<double> validation_loss() {
+    if (validation_.size() == 0) return history_.losses().back();
     validation_loss_.reset();
     validation_.rewind();
-    for (index_t i = 0; i < validation_.batches_per_epoch(); ++i)
-      for (const auto& micro : validation_.next()) validation_loss_.add(micro);
-    const double loss = validation_.size() > 0 ? validation_loss_.mean() : history_.losses().back();
-    const bool best = history_.add_validation(steps(), loss);
-    schedule_.step(loss);
-    const Sample sample = tell_story();
-    line.add("validation_loss", loss).add("sample", sample.text);
-    line.add("generation_tokens_per_second", sample.tokens_per_second);
-    log_.say(
-        progress_, "step " + std::to_string(steps()) + "  training loss " + fixed(history_.losses().back(), 4) +
-                       "  validation loss " + fixed(loss, 4) + (best ? " (best)" : "") + "  lr " +
-                       [&] {
-                         std::ostringstream text;
-                         text << schedule_.lr();
-                         return text.str();
-                       }() +
-                       "  generation " + fixed(sample.tokens_per_second, 0) + " tokens/s\n    " + sample.text);
-    detail::write_file(file("loss.svg"), train::loss_plot(history_));
-    return best;
+    const index_t batches = validation_.batches_per_epoch();
+    for (index_t i = 0; i < batches; ++i) {
+      for (const auto& micro : validation_.next()) {
+        if (program::stop_signal != 0) return std::nullopt;
+        validation_loss_.add(micro);
+        if (progress_.due())
+          progress_.show("step " + std::to_string(steps()) + ": validates, batch " + std::to_string(i + 1) + " of " +
+                         std::to_string(batches));
+      }
+    }
+    return validation_loss_.mean();
   }
 
-  /// The number of the story is that of the step: the same in every run of this seed.
-  Sample tell_story() {
+  /// Tells a story, whose number is that of the step: the same in every run of this seed.
+  void report(train::MetricsLine& line, double loss, bool best) {
     const auto start = Clock::now();
-    std::vector<token_t> prompt = tokenizer_.encode(flags_.prompt);
-    prompt.insert(prompt.begin(), tokenizer_.bos());
-    const GenerateRequest request{.prompt = std::move(prompt), .story = static_cast<std::uint32_t>(steps())};
+    const GenerateRequest request{
+        .prompt = story_text_.prompt_ids(), .story = static_cast<std::uint32_t>(steps()), .max_tokens = flags_.max_len};
     const GenerateOptions options{.sampler = {.temperature = 0.5, .top_k = 2, .seed = flags_.seed},
                                   .eos = tokenizer_.eos(),
                                   .banned = {tokenizer_.unk(), tokenizer_.bos(), tokenizer_.pad()}};
-    const auto story = generator_.generate(std::span(&request, 1), options).front();
-    const auto drawn = static_cast<double>(static_cast<index_t>(story.ids.size()) - story.prompt_tokens);
-    return {.text = tokenizer_.decode(story.ids), .tokens_per_second = drawn / seconds_since(start)};
+    const GeneratedStory story = generator_.generate(std::span(&request, 1), options).front();
+    const index_t drawn = static_cast<index_t>(story.ids.size()) - story.prompt_tokens + (story.ended ? 1 : 0);
+    const double speed = static_cast<double>(drawn) / seconds_since(start);
+    const std::string sample = story_text_.line(story.ids);
+    constexpr double none = std::numeric_limits<double>::quiet_NaN();
+    line.add("validation_loss", validation_.size() > 0 ? loss : none).add("sample", sample);
+    line.add("generation_tokens_per_second", speed);
+    say("step " + std::to_string(steps()) + "  training loss " + fixed(history_.losses().back(), 4) +
+        "  validation loss " + fixed(loss, 4) + (best ? " (best)" : "") + "  lr " + number(schedule_.lr()) +
+        "  generation " + fixed(speed, 0) + " tokens/s\n    " + sample);
   }
 
-  void save(std::string_view name) { state_.save(file(name)); }
+  /// The picture comes last: when the disk is full, the checkpoint is what matters.
+  void save_last() {
+    metrics_.sync();
+    state_.save(folder_.file("checkpoint_last.safetensors"));
+    saved_ = true;
+    last_save_ = Clock::now();
+    detail::write_file(folder_.file("loss.svg"), train::loss_plot(history_));
+  }
 
-  Flags flags_;
+  program::TrainFlags flags_;
   SentencePieceTokenizer tokenizer_;
+  program::StoryText<SentencePieceTokenizer> story_text_;
   Cpu device_;
   Model model_;
   optim::Adam<float, Cpu> optimizer_;
@@ -286,40 +294,29 @@ class Training {
   evaluate::LossMeter<Model> validation_loss_;
   Generator<typename Model::Stack> generator_;
   train::History history_;
-  train::MetricsFile metrics_;
-  Log log_;
-  train::RunState state_;
   index_t total_steps_;
   train::Progress pace_;
+  program::RunFolder folder_;
+  train::MetricsFile metrics_;
+  train::RunState state_;
+  UnwrittenStep unwritten_;
+  bool saved_ = false;  // checkpoint_last is the state as it is
+  Clock::time_point last_save_ = Clock::now();
   program::ProgressLine progress_;
 };
 
-void check(const Flags& flags) {
-  const auto positive = [](std::string_view name, auto value) {
-    expects<ArgumentError>(value > 0, "train_stories", name, " must be positive: ", value);
-  };
-  positive("--epochs", flags.epochs);
-  positive("--batch-size", flags.batch_size);
-  positive("--micro-tokens", flags.micro_tokens);
-  positive("--validate-every", flags.validate_every);
-  positive("--lr", flags.lr);
-  expects<ArgumentError>(flags.max_len >= 2, "train_stories", "--max-len must be at least 2: ", flags.max_len);
-  expects<ArgumentError>(flags.max_steps >= 0, "train_stories", "--max-steps must not be negative: ", flags.max_steps);
-  flags.compute.check();
-}
-
-int train_stories(const Flags& flags) {
-  check(flags);
+int train_stories(const program::TrainFlags& flags) {
+  flags.check();
   program::catch_stop_signals();
-  Data data(flags.data_dir);
-  std::error_code error;
-  std::filesystem::create_directories(flags.run_dir, error);
-  expects<IoError>(!error, "train_stories", flags.run_dir.string(), ": ", error.message());
+  program::StoryData data(flags.data_dir);
+  const std::size_t prompt = program::StoryText(data.tokenizer, flags.prompt).prompt_ids().size();
   int code = 0;
   const index_t vocab_size = data.tokenizer.vocab_size();
   program::with_preset(flags.model, vocab_size, [&]<TransformerConfig C>() {
-    expects<ArgumentError>(flags.max_len <= C.max_len, "train_stories", "--max-len ", flags.max_len,
-                           " exceeds the model's ", C.max_len);
+    expects<ArgumentError>(flags.max_len >= 2 && flags.max_len <= C.max_len, "train_stories",
+                           "--max-len must be in [2, ", C.max_len, "] for ", flags.model, ": ", flags.max_len);
+    expects<ArgumentError>(static_cast<index_t>(prompt) < flags.max_len, "train_stories", "--prompt has ", prompt,
+                           " tokens, --max-len ", flags.max_len, " leaves no room for a story");
     code = Training<C>(flags, std::move(data)).run();
   });
   return code;
@@ -331,27 +328,7 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a story model on what prepare_stories made; started again, it goes on where it stopped.",
                "train_stories");
   app.footer(program::preset_table());
-  Flags flags;
-  app.add_option("--data-dir", flags.data_dir, "folder with stories.tokens and bpe.model")->required();
-  app.add_option("--run-dir", flags.run_dir, "folder for checkpoints, metrics, log and picture; made when missing")
-      ->required();
-  app.add_option("--model", flags.model, "name of a model, see below")->capture_default_str();
-  app.add_option("--epochs", flags.epochs, "passes over the training stories")->capture_default_str();
-  app.add_option("--max-steps", flags.max_steps, "end after that many steps; 0: no limit")->capture_default_str();
-  app.add_option("--batch-size", flags.batch_size, "stories a step")->capture_default_str();
-  app.add_option("--micro-tokens", flags.micro_tokens,
-                 "tokens computed at once; memory grows with it, the result is that of the whole batch")
-      ->capture_default_str();
-  app.add_option("--max-len", flags.max_len, "longest sequence, BOS and EOS included; longer stories are cut")
-      ->capture_default_str();
-  app.add_option("--lr", flags.lr, "Adam's learning rate, before plateaus lower it")->capture_default_str();
-  app.add_option("--validate-every", flags.validate_every, "steps between validations")->capture_default_str();
-  app.add_option("--dropout", flags.dropout, "probability of dropping an element, in [0, 1)")->capture_default_str();
-  app.add_option("--clip-norm", flags.clip_norm, "largest norm of all gradients; 0: no clipping")
-      ->capture_default_str();
-  app.add_option("--seed", flags.seed, "of initial values, split, shuffling, dropout and samples")
-      ->capture_default_str();
-  app.add_option("--prompt", flags.prompt, "how the sample story at a validation begins")->capture_default_str();
-  flags.compute.add_to(app);
+  program::TrainFlags flags;
+  flags.add_to(app);
   return program::run(app, argc, argv, [&] { return train_stories(flags); });
 }

@@ -36,19 +36,19 @@ boost::json::object parsed(const MetricsLine& line) {
 }
 
 /// The state of a file, as a checkpoint keeps it.
-struct Offset {
+struct Lines {
   std::uint64_t value = 0;
 };
-Offset offset_of(const MetricsFile& file) {
-  Offset offset;
+Lines lines_in(const MetricsFile& file) {
+  Lines lines;
   MetricsFile::visit_state(file, [&](std::string_view name, const std::uint64_t& value) {
-    CHECK(name == "offset");
-    offset.value = value;
+    CHECK(name == "lines");
+    lines.value = value;
   });
-  return offset;
+  return lines;
 }
-void set_offset(MetricsFile& file, Offset offset) {
-  MetricsFile::visit_state(file, [&](std::string_view, std::uint64_t& value) { value = offset.value; });
+void set_lines(MetricsFile& file, Lines lines) {
+  MetricsFile::visit_state(file, [&](std::string_view, std::uint64_t& value) { value = lines.value; });
 }
 
 MetricsLine line_of(int step) {
@@ -111,25 +111,25 @@ TEST_CASE("text comes back whatever it holds, and never breaks the line") {
 TEST_CASE("lines written after a checkpoint are cut off when the run goes on from it") {
   const TemporaryFolder folder;
   const auto path = folder / "metrics.jsonl";
-  Offset at_checkpoint;
+  Lines at_checkpoint;
   {
     MetricsFile file(path);
     file.open();
     file.write(line_of(1));
     file.write(line_of(2));
-    at_checkpoint = offset_of(file);
+    at_checkpoint = lines_in(file);
     file.write(line_of(3));
     CHECK(read_bytes(path) == "{\"step\": 1}\n{\"step\": 2}\n{\"step\": 3}\n");
   }
-  CHECK(at_checkpoint.value == 24);
+  CHECK(at_checkpoint.value == 2);
   test::write_bytes(path, read_bytes(path) + "{\"step\": 4, \"lo");  // the power went
   MetricsFile file(path);
-  set_offset(file, at_checkpoint);
+  set_lines(file, at_checkpoint);
   file.open();
   CHECK(read_bytes(path) == "{\"step\": 1}\n{\"step\": 2}\n");
   file.write(line_of(3));
   CHECK(read_bytes(path) == "{\"step\": 1}\n{\"step\": 2}\n{\"step\": 3}\n");
-  CHECK(offset_of(file).value == 36);
+  CHECK(lines_in(file).value == 3);
 }
 
 TEST_CASE("a new run begins with an empty file, even where one was left") {
@@ -141,28 +141,31 @@ TEST_CASE("a new run begins with an empty file, even where one was left") {
   CHECK(read_bytes(path).empty());
 }
 
-TEST_CASE("a file that is shorter than recorded, missing or not writable is an error with its name") {
+TEST_CASE("a file that has fewer lines than recorded, is missing or cannot be written is an error with its name") {
   const TemporaryFolder folder;
   const auto path = folder / "metrics.jsonl";
-  const auto message = [](const std::filesystem::path& where, std::uint64_t offset) {
+  const auto message = [](const std::filesystem::path& where, std::uint64_t lines) {
     return error_of<IoError>([&] {
       MetricsFile file(where);
-      set_offset(file, {offset});
+      set_lines(file, {lines});
       file.open();
     });
   };
-  CHECK(message(path, 24) == "[metrics] " + path.string() + ": has 0 bytes, the checkpoint expects 24");
+  CHECK(message(path, 2) == "[metrics] " + path.string() + ": has 0 lines, the checkpoint expects 2");
   CHECK(!std::filesystem::exists(path));
   test::write_bytes(path, "{\"step\": 1}\n");
-  CHECK(message(path, 24) == "[metrics] " + path.string() + ": has 12 bytes, the checkpoint expects 24");
+  CHECK(message(path, 2) == "[metrics] " + path.string() + ": has 1 lines, the checkpoint expects 2");
   CHECK(read_bytes(path) == "{\"step\": 1}\n");
-  CHECK(message(path, 12).empty());
+  CHECK(message(path, 1).empty());
+  test::write_bytes(path, "{\"step\": 1}\n{\"step\": 2}");  // a line that has no end is none
+  CHECK(contains(message(path, 2), "has 1 lines, the checkpoint expects 2"));
   CHECK(contains(message(folder / "absent" / "metrics.jsonl", 0), "metrics.jsonl: cannot be opened for writing"));
   MetricsFile unopened(path);
-  CHECK(contains(error_of<IoError>([&] { unopened.write(line_of(1)); }), "cannot be written"));
+  CHECK(contains(error_of<WriteError>([&] { unopened.write(line_of(1)); }), "cannot be written"));
+  CHECK(contains(error_of<WriteError>([&] { MetricsFile(folder / "nothing").sync(); }), "cannot be written"));
 }
 
-TEST_CASE("a full disk is an error, and the offset stays where the last whole line ends") {
+TEST_CASE("a full disk is an error, and the line that did not fit does not count") {
   const TemporaryFolder folder;
   const auto path = folder / "metrics.jsonl";
   MetricsFile file(path);
@@ -173,9 +176,10 @@ TEST_CASE("a full disk is an error, and the offset stays where the last whole li
   const rlimit tight{.rlim_cur = 20, .rlim_max = old.rlim_max};
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   REQUIRE(::setrlimit(RLIMIT_FSIZE, &tight) == 0);
-  const std::string message = error_of<IoError>([&] { file.write(line_of(2)); });
+  const std::string message = error_of<WriteError>([&] { file.write(line_of(2)); });
   ::setrlimit(RLIMIT_FSIZE, &old);
   std::signal(SIGXFSZ, handler);
   CHECK(contains(message, path.string() + ": cannot be written"));
-  CHECK(offset_of(file).value == 12);
+  CHECK(lines_in(file).value == 1);
+  file.sync();
 }

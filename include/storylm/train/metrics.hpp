@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <concepts>
@@ -13,9 +14,15 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <storylm/core/error.hpp>
 #include <storylm/core/state.hpp>
+#include <storylm/detail/atomic_file.hpp>
+#include <storylm/detail/file_descriptor.hpp>
 
 namespace storylm::train {
 
@@ -23,6 +30,7 @@ namespace storylm::train {
 /// number that is not finite becomes null, for JSON has no word for it.
 class MetricsLine {
  public:
+  /// @param value an integer or a bool
   template <std::integral T>
   MetricsLine& add(std::string_view name, T value) {
     begin(name);
@@ -33,6 +41,7 @@ class MetricsLine {
     }
     return *this;
   }
+  /// @param value the shortest digits that read back as the same; null unless finite
   MetricsLine& add(std::string_view name, double value) {
     begin(name);
     if (!std::isfinite(value)) {
@@ -82,42 +91,59 @@ class MetricsLine {
   std::string text_;
 };
 
-/// Appends lines to a file. Its state is the number of bytes that belong to finished steps.
+/// Appends lines to a file. Its state is the number of lines that belong to finished steps: that is the same however
+/// long the steps took, so that the checkpoints of a run that was stopped are those of one that was not, to the byte.
 class MetricsFile {
  public:
+  /// The file is touched by open() only.
   explicit MetricsFile(std::filesystem::path path) : path_(std::move(path)) {}
 
-  /// Opens the file at the recorded offset: what lies behind it came after the checkpoint and is cut off.
-  /// @throws IoError when the file is shorter than that, or cannot be opened
+  /// Opens the file behind the recorded lines: what follows them came after the checkpoint and is cut off.
+  /// @throws IoError when there are fewer, WriteError when the file cannot be opened or cut
   void open() {
     std::error_code error;
-    const std::uintmax_t present = std::filesystem::exists(path_, error) ? std::filesystem::file_size(path_, error) : 0;
-    expects<IoError>(!error, "metrics", path_.string(), ": ", error.message());
-    expects<IoError>(present >= offset_, "metrics", path_.string(), ": has ", present,
-                     " bytes, the checkpoint expects ", offset_);
-    if (present > offset_) std::filesystem::resize_file(path_, offset_, error);
-    expects<IoError>(!error, "metrics", path_.string(), ": cannot cut it back to ", offset_,
-                     " bytes: ", error.message());
+    const std::uint64_t keep = end_of_lines();
+    if (std::filesystem::exists(path_, error)) std::filesystem::resize_file(path_, keep, error);
+    expects<WriteError>(!error, "metrics", path_.string(), ": cannot cut it back to ", lines_,
+                        " lines: ", error.message());
     file_.open(path_, std::ios::binary | std::ios::app);
-    expects<IoError>(file_.is_open(), "metrics", path_.string(), ": cannot be opened for writing");
+    expects<WriteError>(file_.is_open(), "metrics", path_.string(), ": cannot be opened for writing");
   }
-  /// @throws IoError when the disk is full
+  /// @throws WriteError when the disk is full
   void write(const MetricsLine& line) {
-    const std::string text = line.text() + '\n';
-    file_ << text << std::flush;
-    expects<IoError>(file_.good(), "metrics", path_.string(), ": cannot be written");
-    offset_ += text.size();
+    file_ << line.text() + '\n' << std::flush;
+    expects<WriteError>(file_.good(), "metrics", path_.string(), ": cannot be written");
+    ++lines_;
+  }
+  /// Waits until all lines are on the disk: before a checkpoint that counts on them. @throws WriteError
+  void sync() const {
+    const storylm::detail::FileDescriptor file(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
+    const bool synced = file.get() >= 0 && (::fsync(file.get()) == 0 || errno == EINVAL);  // EINVAL: a pipe
+    storylm::detail::expects_system<WriteError>(synced, "metrics", path_.string(), ": cannot be written");
   }
 
+  /// See Stateful.
   template <class Self, class F>
   static void visit_state(Self& self, F&& f) {
-    f("offset", self.offset_);
+    f("lines", self.lines_);
   }
 
  private:
+  /// Where the recorded lines end, in bytes.
+  [[nodiscard]] std::uint64_t end_of_lines() const {
+    if (lines_ == 0) return 0;
+    std::ifstream file(path_, std::ios::binary);
+    std::uint64_t found = 0;
+    std::uint64_t bytes = 0;
+    for (std::string line; found < lines_ && std::getline(file, line) && !file.eof(); ++found) bytes += line.size() + 1;
+    expects<IoError>(found == lines_, "metrics", path_.string(), ": has ", found, " lines, the checkpoint expects ",
+                     lines_);
+    return bytes;
+  }
+
   std::filesystem::path path_;
   std::ofstream file_;
-  std::uint64_t offset_ = 0;
+  std::uint64_t lines_ = 0;
 };
 static_assert(Stateful<MetricsFile>);
 

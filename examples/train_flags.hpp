@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief What train_stories can be told.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include <CLI/CLI.hpp>
+
+#include <storylm/core/dtype.hpp>
+#include <storylm/core/error.hpp>
+
+#include "program.hpp"
+
+namespace program {
+
+/// The flags of train_stories, with their defaults.
+struct TrainFlags {
+  std::filesystem::path data_dir;
+  std::filesystem::path run_dir;
+  std::string model = "story_24m";
+  storylm::index_t epochs = 100;
+  storylm::index_t max_steps = 0;
+  storylm::index_t batch_size = 512;
+  storylm::index_t micro_tokens = 8192;
+  storylm::index_t max_len = 256;
+  double lr = 3e-4;
+  storylm::index_t validate_every = 1000;
+  double dropout = 0.1;
+  double clip_norm = 1.0;
+  double checkpoint_minutes = 10.0;
+  std::uint64_t seed = 1;
+  std::string prompt = "Once upon a time ";
+  ComputeFlags compute;
+
+  void add_to(CLI::App& app) {
+    app.add_option("--data-dir", data_dir, "folder with stories.tokens and bpe.model")->required();
+    app.add_option("--run-dir", run_dir, "folder for checkpoints, metrics, log and picture; made when missing")
+        ->required();
+    app.add_option("--model", model, "name of a model, see below")->capture_default_str();
+    app.add_option("--epochs", epochs, "passes over the training stories")->capture_default_str();
+    app.add_option("--max-steps", max_steps, "end after that many steps; 0: no limit")->capture_default_str();
+    app.add_option("--batch-size", batch_size, "stories a step")->capture_default_str();
+    app.add_option("--micro-tokens", micro_tokens,
+                   "tokens computed at once; memory grows with it, the result is that of the whole batch")
+        ->capture_default_str();
+    app.add_option("--max-len", max_len, "longest sequence, BOS and EOS included; longer stories are cut")
+        ->capture_default_str();
+    app.add_option("--lr", lr, "Adam's learning rate, before plateaus lower it")->capture_default_str();
+    app.add_option("--validate-every", validate_every, "steps between validations")->capture_default_str();
+    app.add_option("--dropout", dropout, "probability of dropping an element, in [0, 1)")->capture_default_str();
+    app.add_option("--clip-norm", clip_norm, "largest norm of all gradients; 0: no clipping")->capture_default_str();
+    app.add_option(
+           "--checkpoint-minutes", checkpoint_minutes,
+           "minutes from one checkpoint_last to the next, which comes at a validation in any case; 0: only there")
+        ->capture_default_str();
+    app.add_option("--seed", seed, "of initial values, split, shuffling, dropout and samples")->capture_default_str();
+    app.add_option("--prompt", prompt, "how the sample story at a validation begins")->capture_default_str();
+    compute.add_to(app);
+  }
+
+  /// @throws storylm::ArgumentError naming the flag whose value is out of range
+  void check() const {
+    const auto in_range = [](std::string_view name, storylm::index_t value, storylm::index_t least,
+                             storylm::index_t most) {
+      storylm::expects<storylm::ArgumentError>(value >= least && value <= most, "train_stories", name, " must be in [",
+                                               least, ", ", most, "]: ", value);
+    };
+    const auto require = [](bool ok, std::string_view what, double value) {
+      storylm::expects<storylm::ArgumentError>(ok, "train_stories", what, ": ", value);
+    };
+    constexpr storylm::index_t most = std::numeric_limits<std::int32_t>::max();
+    in_range("--epochs", epochs, 1, most);
+    in_range("--max-steps", max_steps, 0, most);
+    in_range("--batch-size", batch_size, 1, most);
+    in_range("--micro-tokens", micro_tokens, 1, most);
+    in_range("--validate-every", validate_every, 1, most);
+    require(lr > 0.0 && std::isfinite(lr), "--lr must be positive", lr);
+    require(dropout >= 0.0 && dropout < 1.0, "--dropout must be in [0, 1)", dropout);
+    require(clip_norm >= 0.0, "--clip-norm must not be negative", clip_norm);
+    require(checkpoint_minutes >= 0.0, "--checkpoint-minutes must not be negative", checkpoint_minutes);
+    compute.check();
+  }
+};
+
+}  // namespace program
