@@ -5,7 +5,8 @@
     docs_test.py [ROOT]     ROOT is the repository (default: the one this file is in)
 
 The program in README.md is the body of the course's first; every relative link leads to a file, and to a heading where it
-names one; every program of the course has fewer than 60 lines. Prints one line for each breach and exits with 1 if there is any.
+names one; its table of models is that of the presets; every program of the course has fewer than 60 lines. Prints one line
+for each breach and exits with 1 if there is any.
 """
 import pathlib
 import re
@@ -43,10 +44,26 @@ def check_program(root):
         yield f"README.md: its program is not the body of {source.relative_to(root)}"
 
 
+def check_models(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    presets = (root / "include/storylm/models/presets.hpp").read_text(encoding="utf-8")
+    shapes = dict(re.findall(r"TransformerConfig (story_\w+) = \{(.*?)\};", presets, re.S))
+    rows = re.findall(r"^\| `(story_\w+)` \| (.+) \|$", readme, re.M)
+    if {name for name, _ in rows} != set(re.findall(r'Preset\{"(\w+)"', presets)):
+        yield "README.md: its table of models has other names than presets::trainable"
+    for name, row in rows:
+        shape = {key: int(value) for key, value in re.findall(r"\.(\w+) = (\d+)", shapes.get(name, ""))}
+        v, d, ff, n = (shape.get(key, 0) for key in ("vocab_size", "d_model", "d_ff", "n_layers"))
+        count = 2 * v * d + v + n * (4 * d * d + 4 * d + 2 * d * ff + ff + d + 4 * d) + 2 * d
+        wanted = [v, d, ff, n, shape.get("n_heads"), shape.get("max_len"), count]
+        if [int(number.replace(",", "")) for number in row.split(" | ")] != wanted:
+            yield f"README.md: {name} is not {row}, but {wanted}"
+
+
 def check(root):
     pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
     breaches = [breach for page in pages for breach in check_links(page, root)]
-    breaches += check_program(root)
+    breaches += [*check_program(root), *check_models(root)]
     course = sorted((root / "examples/course").glob("*.cpp"))
     for source in course:
         lines = len(source.read_text(encoding="utf-8").splitlines())
