@@ -99,4 +99,18 @@ TEST_CASE("linear: a row of another width is refused") {
                        "[matmul] inner dimensions differ: op(a) is (10, 4), op(b) is (5, 3)", ShapeError);
 }
 
+TEST_CASE("linear: without nn::allocate there is no forward, without gradients no backward") {
+  const test::TrainingPass training;
+  nn::Linear<double, Cpu> linear({.in = 5, .out = 3});
+  auto cache = linear.make_cache(training.cpu, training.capacity());
+  const Tensor<double, Cpu> x({training.tokens(), 5}, training.cpu);
+  CHECK_THROWS_WITH_AS(static_cast<void>(linear.forward(x.matrix(), training.pass, cache)),
+                       "[Parameter::value] nn::allocate has not given it memory", ShapeError);
+  auto store = nn::allocate<double>(linear, training.cpu, nn::Gradients::no);
+  static_cast<void>(linear.forward(x.matrix(), training.pass, cache));
+  Tensor<double, Cpu> dy({training.tokens(), 3}, training.cpu);
+  CHECK_THROWS_WITH_AS(linear.backward(x.matrix(), dy.matrix(), {}, training.pass, cache),
+                       "[Parameter::gradient] allocated without gradients", ShapeError);
+}
+
 }  // namespace

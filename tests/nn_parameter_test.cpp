@@ -82,9 +82,15 @@ TEST_CASE("what is refused") {
                        "[Parameter::assign] nn::allocate has not given it memory", ShapeError);
   CHECK_THROWS_WITH_AS(static_cast<void>(unbound.to_host()),
                        "[Parameter::read_part] nn::allocate has not given it memory", ShapeError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(unbound.value()), "[Parameter::value] nn::allocate has not given it memory",
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(static_cast<void>(unbound.gradient()), "[Parameter::gradient] allocated without gradients",
+                       ShapeError);
   CHECK_THROWS_WITH_AS(static_cast<void>(unbound.gradient_to_host()),
                        "[Parameter::gradient_to_host] allocated without gradients", ShapeError);
   Bound<float> without({2}, true, false);
+  CHECK_THROWS_WITH_AS(static_cast<void>(without.parameter.gradient()),
+                       "[Parameter::gradient] allocated without gradients", ShapeError);
   CHECK_THROWS_WITH_AS(static_cast<void>(without.parameter.gradient_to_host()),
                        "[Parameter::gradient_to_host] allocated without gradients", ShapeError);
 }

@@ -35,9 +35,14 @@ class Parameter {
   [[nodiscard]] bool decay() const noexcept { return decay_; }
 
   /// The value as a matrix: (rows, cols), or (1, n) for a vector.
-  [[nodiscard]] MatrixView<const T> value() const noexcept { return {value_, shape_.rows(), shape_.cols()}; }
-  /// The gradient, of the value's shape. @pre allocated with Gradients::yes
-  [[nodiscard]] MatrixView<gradient_type> gradient() const noexcept {
+  /// @throws ShapeError before nn::allocate
+  [[nodiscard]] MatrixView<const T> value() const {
+    expects_memory("Parameter::value");
+    return {value_, shape_.rows(), shape_.cols()};
+  }
+  /// The gradient, of the value's shape. @throws ShapeError unless allocated with Gradients::yes
+  [[nodiscard]] MatrixView<gradient_type> gradient() const {
+    expects<ShapeError>(gradient_ != nullptr, "Parameter::gradient", "allocated without gradients");
     return {gradient_, shape_.rows(), shape_.cols()};
   }
 
@@ -50,7 +55,7 @@ class Parameter {
   }
   /// Part of assign(): elements first, first + 1, ... in row-major order. @throws ShapeError when there are not as many
   void assign_part(index_t first, std::span<const gradient_type> values) {
-    expects<ShapeError>(device_.has_value(), "Parameter::assign", "nn::allocate has not given it memory");
+    expects_memory("Parameter::assign");
     expects_part("Parameter::assign", first, values.size());
     if constexpr (std::is_same_v<T, gradient_type>) {
       device_->copy_from_host(value_ + first, values.data(), values.size_bytes());
@@ -69,7 +74,7 @@ class Parameter {
   }
   /// Part of to_host(): elements first, first + 1, ... @throws ShapeError when there are not as many
   void read_part(index_t first, std::span<gradient_type> values) const {
-    expects<ShapeError>(device_.has_value(), "Parameter::read_part", "nn::allocate has not given it memory");
+    expects_memory("Parameter::read_part");
     expects_part("Parameter::read_part", first, values.size());
     if constexpr (std::is_same_v<T, gradient_type>) {
       device_->copy_to_host(values.data(), value_ + first, values.size_bytes());
@@ -98,6 +103,9 @@ class Parameter {
   }
 
  private:
+  void expects_memory(std::string_view op) const {
+    expects<ShapeError>(device_.has_value(), op, "nn::allocate has not given it memory");
+  }
   void expects_part(std::string_view op, index_t first, std::size_t count) const {
     const index_t end = first + static_cast<index_t>(count);
     expects<ShapeError>(first >= 0 && end <= size(), op, "elements ", first, " to ", end, " of ", size());
