@@ -36,9 +36,10 @@ std::vector<Variant> variants() {
 
 TEST_CASE("attention: input and parameters by differences") {
   const test::TrainingPass training;
-  for (auto& [name, options] : variants()) {
+  for (auto& variant : variants()) {
+    nn::AttentionOptions& options = variant.options;
     for (const double dropout : {0.0, 0.1}) {
-      CAPTURE(name);
+      CAPTURE(variant.name);
       CAPTURE(dropout);
       options.dropout = {dropout, 9};
       Attention attention(options);
@@ -52,8 +53,9 @@ TEST_CASE("attention: input and parameters by differences") {
 
 TEST_CASE("attention is its two projections around ops::rope and ops::attention") {
   const test::TrainingPass training;
-  for (auto& [name, options] : variants()) {
-    CAPTURE(name);
+  for (auto& variant : variants()) {
+    nn::AttentionOptions& options = variant.options;
+    CAPTURE(variant.name);
     options.dropout = {0.1, 9};
     Attention attention(options);
     auto store = nn::allocate<double>(attention, training.cpu, nn::Gradients::yes);
@@ -82,8 +84,9 @@ TEST_CASE("attention is its two projections around ops::rope and ops::attention"
 TEST_CASE("a position sees itself and what came before in its sequence and window, and nothing else") {
   test::TrainingPass training({4, 7});
   training.pass.training = false;
-  for (const auto& [name, options] : variants()) {
-    CAPTURE(name);
+  for (const auto& variant : variants()) {
+    const nn::AttentionOptions& options = variant.options;
+    CAPTURE(variant.name);
     Attention attention(options);
     auto store = nn::allocate<double>(attention, training.cpu, nn::Gradients::no);
     test::randomise(attention, 0.5);
@@ -106,8 +109,9 @@ TEST_CASE("a position sees itself and what came before in its sequence and windo
 }
 
 TEST_CASE("with cached keys and values, token by token, rows are the same as all at once") {
-  for (const auto& [name, options] : variants()) {
-    CAPTURE(name);
+  for (const auto& variant : variants()) {
+    const nn::AttentionOptions& options = variant.options;
+    CAPTURE(variant.name);
     const Cpu cpu;
     Attention attention(options);
     auto store = nn::allocate<double>(attention, cpu, nn::Gradients::no);

@@ -159,7 +159,9 @@ struct Unfused {
 template <template <class, class> class Norm, template <class, class> class FeedForward>
 void check_block() {
   const test::TrainingPass training;
-  for (const auto& [pre_norm, branched] : {std::pair{false, false}, {true, false}, {true, true}}) {
+  for (const auto& kind : {std::pair{false, false}, {true, false}, {true, true}}) {
+    const bool pre_norm = kind.first;
+    const bool branched = kind.second;
     for (const double dropout : {0.0, 0.1}) {
       CAPTURE(pre_norm);
       CAPTURE(branched);
@@ -197,6 +199,14 @@ void check_block() {
       }
     }
   }
+}
+
+TEST_CASE("a post-norm block adds its own branches and takes none") {
+  const test::TrainingPass training;
+  Setting<nn::LayerNorm, nn::Mlp> s(training, false, true, 0.0);
+  CHECK_THROWS_WITH_AS(static_cast<void>(s.block.forward(s.stream(), training.pass, s.cache)),
+                       "[Block] a post-norm block takes a stream without a branch; a norm before it adds the branch",
+                       ArgumentError);
 }
 
 TEST_CASE("block of LayerNorm and Mlp: by differences, and layer by layer") { check_block<nn::LayerNorm, nn::Mlp>(); }

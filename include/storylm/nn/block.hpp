@@ -65,7 +65,8 @@ class Block {
             .feed_forward = feed_forward.make_cache(device, capacity)};
   }
 
-  /// `kv`: this block's cached keys and values, in generation.
+  /// `kv`: this block's cached keys and values, in generation. @throws ArgumentError when a post-norm block is given a
+  /// branch
   [[nodiscard]] Stream<const Element> forward(const Stream<const Element>& x, const Pass<D>& pass, Cache& cache,
                                               const KvView<kv_t<P>>& kv = {}) const {
     const auto rows = x.residual.rows;
@@ -75,6 +76,8 @@ class Block {
       const auto branch = feed_forward.forward(norm2.forward(mid, pass, cache.norm2), pass, cache.feed_forward);
       return {norm2.value(mid, cache.norm2), branch, feed_forward_dropout_};
     }
+    expects<ArgumentError>(!x.branch, "Block",
+                           "a post-norm block takes a stream without a branch; a norm before it adds the branch");
     static_cast<void>(attention.forward(x.residual, pass, cache.attention, kv));
     const auto y1 = norm1.forward(middle(x, cache, rows), pass, cache.norm1);
     static_cast<void>(feed_forward.forward(y1, pass, cache.feed_forward));

@@ -14,10 +14,13 @@ struct Dropout {
   double probability = 0.0;  ///< of being dropped, in [0, 1)
   std::uint32_t site = 0;    ///< one of DropoutSites
 
-  /// What a kernel needs of it in this pass; inactive outside training.
+  /// What a kernel needs of it in this pass; inactive outside training. @throws ArgumentError in training without a
+  /// StepState
   template <Device D>
   [[nodiscard]] DropoutSpec in(const Pass<D>& pass) const {
     if (!pass.training || probability == 0.0) return {};
+    expects<ArgumentError>(pass.state != nullptr, "Dropout",
+                           "a training pass needs a StepState: masks depend on the step");
     return {.probability = probability, .seed = pass.seed, .site = site, .state = pass.state};
   }
 };
