@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Who owns memory (Tensor), who looks at it (MatrixView), and how sequences of different length share one batch
-// (Packed). Run time: no time at all. expected last line: [Packed::append] a sequence of 4 tokens does not fit: 5 of 8
-// tokens and 2 of 2 sequences are taken, the longest may have 4
+// Who owns memory (Tensor), who looks at it (MatrixView), how sequences of different length share a batch (Packed).
+// Run time: no time at all.
+// expected last line: [Packed::append] a sequence of 4 tokens does not fit: 5 of 8 tokens and 2 of 2 sequences are...
 #include <iostream>
 
 #include <storylm/storylm.hpp>
