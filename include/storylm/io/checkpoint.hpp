@@ -286,15 +286,14 @@ class CheckpointReader {
   /// range, or there without a member of that name
   template <Stateful S>
   void load(std::string_view prefix, S& object) const {
-    const std::string own = std::string(prefix) + ".";
-    std::deque<std::any> lists;
-    std::set<std::string, std::less<>> used;
-    check_members(own, object, lists, used);
-    for (const StoredTensor& tensor : file_.tensors()) {
-      check(!tensor.name.starts_with(own) || used.contains(tensor.name), "tensor ", shown_name(tensor.name),
-            " belongs to nothing that is loaded");
-    }
-    assign_members(own, object, lists);
+    std::deque<std::any> lists = checked(prefix, object);
+    assign_members(std::string(prefix) + ".", object, lists);
+  }
+  /// All that load() checks; `object` stays as it is. Who loads several objects checks all of them first.
+  /// @throws FormatError as load()
+  template <Stateful S>
+  void expect(std::string_view prefix, S& object) const {
+    static_cast<void>(checked(prefix, object));
   }
 
   /// Calls `consume(first, std::span<const T>)` for the elements of a tensor, in order, converting between float types.
@@ -335,6 +334,20 @@ class CheckpointReader {
     T value;
     std::memcpy(&value, file_.raw(tensor).data(), sizeof(T));
     return value;
+  }
+
+  /// Compares everything with the file; returns the lists that the object will take.
+  template <class S>
+  std::deque<std::any> checked(std::string_view prefix, S& object) const {
+    const std::string own = std::string(prefix) + ".";
+    std::deque<std::any> lists;
+    std::set<std::string, std::less<>> used;
+    check_members(own, object, lists, used);
+    for (const StoredTensor& tensor : file_.tensors()) {
+      check(!tensor.name.starts_with(own) || used.contains(tensor.name), "tensor ", shown_name(tensor.name),
+            " belongs to nothing that is loaded");
+    }
+    return lists;
   }
 
   /// First walk: everything is compared with the file, nothing in the object changes; what needs memory gets it here.

@@ -95,28 +95,12 @@ class ModelFile {
   [[nodiscard]] const CheckpointReader& reader() const noexcept { return reader_; }
 
   /// Sets every parameter: all of them, or none when it throws.
-  /// @throws FormatError when the shapes differ (naming field, expected and found), or a tensor is missing, damaged,
-  /// misshapen or not the model's
+  /// @throws FormatError when the shapes or constants differ (naming field, expected and found), or a tensor is
+  /// missing, damaged, misshapen, not of floating-point numbers or not the model's
   template <class Stack>
   void load_into(Stack& model) const {
-    expect_config(model.shape());
-    const NameFamily family = name_family(model.shape());
-    std::set<std::string, std::less<>> used;
-    const auto for_each_part = [&](auto&& f) {
-      nn::for_each_parameter(model, [&](const std::string& name, auto& p) {
-        for (const FileTensor& part : file_tensors(family, model.shape(), name, p.shape())) f(p, part);
-      });
-    };
-    for_each_part([&](auto&, const FileTensor& part) {
-      reader_.file().verify(reader_.file().at(part.name, part.shape));
-      used.insert(part.name);
-    });
-    const std::string state = std::string(run_prefix) + '.';
-    for (const StoredTensor& tensor : reader_.file().tensors()) {
-      expects<FormatError>(tensor.name.starts_with(state) || used.contains(tensor.name), "model", reader_.file().path(),
-                           ": tensor ", shown_name(tensor.name), " is not one of the model's");
-    }
-    for_each_part([&](auto& p, const FileTensor& part) {
+    expect(model);
+    for_each_part(model, [&](auto& p, const FileTensor& part) {
       using Value = typename std::remove_cvref_t<decltype(p)>::gradient_type;
       const index_t first = part.first_row * (p.shape().rank() == 2 ? p.shape().cols() : 1);
       if (part.transposed) {
@@ -130,9 +114,41 @@ class ModelFile {
     });
   }
 
-  /// @throws FormatError naming the first field in which the file's shape is not this one
-  void expect_config(const TransformerConfig& expected) const {
-    const boost::json::object wanted = config_to_json({expected, model_.options});
+  /// All that load_into() checks. @throws FormatError as load_into()
+  template <class Stack>
+  void expect(const Stack& model) const {
+    expect_description({model.shape(), model.options()});
+    std::set<std::string, std::less<>> used;
+    for_each_part(model, [&](const auto& p, const FileTensor& part) {
+      using Value = typename std::remove_cvref_t<decltype(p)>::gradient_type;
+      const StoredTensor& tensor = reader_.file().at(part.name, part.shape);
+      expects<FormatError>(tensor.dtype == file_dtype<float> || tensor.dtype == file_dtype<double> ||
+                               tensor.dtype == file_dtype<half> || tensor.dtype == file_dtype<bf16>,
+                           "model", reader_.file().path(), ": tensor ", shown_name(part.name), " is ",
+                           tensor.dtype.name, ", expected ", file_dtype<Value>.name, " or another float type");
+      reader_.file().verify(tensor);
+      used.insert(part.name);
+    });
+    const std::string state = std::string(run_prefix) + '.';
+    for (const StoredTensor& tensor : reader_.file().tensors()) {
+      expects<FormatError>(tensor.name.starts_with(state) || used.contains(tensor.name), "model", reader_.file().path(),
+                           ": tensor ", shown_name(tensor.name), " is not one of the model's");
+    }
+  }
+
+ private:
+  /// Calls f(parameter, part) for every tensor of the file that the model is made of.
+  template <class Stack, class F>
+  static void for_each_part(Stack& model, F&& f) {
+    const NameFamily family = name_family(model.shape());
+    nn::for_each_parameter(model, [&](const std::string& name, auto& p) {
+      for (const FileTensor& part : file_tensors(family, model.shape(), name, p.shape())) f(p, part);
+    });
+  }
+  /// @throws FormatError naming the first field in which the file's model is another
+  void expect_description(const ModelDescription& expected) const {
+    boost::json::object wanted = config_to_json(expected);
+    if (!expected.config.uses_rope()) wanted.erase("rope_theta");
     const boost::json::object found = config_to_json(model_);
     for (const auto& field : wanted) {
       expects<FormatError>(found.at(field.key()) == field.value(), "model", reader_.file().path(), ": ", field.key(),
@@ -140,7 +156,6 @@ class ModelFile {
     }
   }
 
- private:
   CheckpointReader reader_;
   ModelDescription model_;
 };

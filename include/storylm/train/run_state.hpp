@@ -3,6 +3,7 @@
 /// @brief Everything a run is made of, saved and loaded as one file. Needs storylm::io.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -37,6 +38,7 @@ class RunState {
   explicit RunState(Model& model)
       : metadata_([&model](const std::optional<std::uint64_t>& hash) { return io::model_metadata(model, hash); }),
         save_model_([&model](io::CheckpointWriter& writer) { io::add_model(writer, model); }),
+        expect_model_([&model](const io::ModelFile& file) { file.expect(model); }),
         load_model_([&model](const io::ModelFile& file) { file.load_into(model); }) {}
 
   /// From now on `object` is part of the state, under a name that no other object has.
@@ -44,7 +46,9 @@ class RunState {
   void keep(std::string_view name, S& object) {
     std::string prefix = std::string(io::run_prefix) + '.' + std::string(name);
     objects_.push_back(
-        {.save = [prefix, &object](io::CheckpointWriter& writer) { writer.add(prefix, std::as_const(object)); },
+        {.prefix = prefix + '.',
+         .save = [prefix, &object](io::CheckpointWriter& writer) { writer.add(prefix, std::as_const(object)); },
+         .expect = [prefix, &object](const io::CheckpointReader& reader) { reader.expect(prefix, object); },
          .load = [prefix, &object](const io::CheckpointReader& reader) { reader.load(prefix, object); }});
   }
   /// The vocabulary the model's ids belong to; load() refuses a checkpoint of another.
@@ -62,7 +66,7 @@ class RunState {
     for (const Object& object : objects_) object.save(writer);
     writer.save(path);
   }
-  /// Sets model and objects from the file.
+  /// Sets model and objects from the file: all of them, or none when it throws.
   /// @throws FormatError when it is damaged, of another shape, vocabulary or setting, or holds other objects
   void load(const std::filesystem::path& path) {
     const io::ModelFile file(path);
@@ -80,18 +84,35 @@ class RunState {
       expects<FormatError>(stored == value, "run", path.string(), ": the run began with ", name, ' ', stored,
                            ", now it is ", value, ": go on with the same, or begin in another folder");
     }
+    expect_model_(file);
+    for (const Object& object : objects_) object.expect(reader);
+    expect_no_other(reader);
     load_model_(file);
     for (const Object& object : objects_) object.load(reader);
   }
 
  private:
   struct Object {
+    std::string prefix;  // with a dot at its end
     std::function<void(io::CheckpointWriter&)> save;
+    std::function<void(const io::CheckpointReader&)> expect;
     std::function<void(const io::CheckpointReader&)> load;
   };
 
+  /// An object of the run that nobody takes would be lost without a word.
+  void expect_no_other(const io::CheckpointReader& reader) const {
+    for (const io::StoredTensor& tensor : reader.file().tensors()) {
+      const auto is_its = [&](const Object& object) { return tensor.name.starts_with(object.prefix); };
+      expects<FormatError>(!tensor.name.starts_with(std::string(io::run_prefix) + '.') ||
+                               std::any_of(objects_.begin(), objects_.end(), is_its),
+                           "run", reader.file().path(), ": tensor ", io::shown_name(tensor.name),
+                           " belongs to nothing that is loaded");
+    }
+  }
+
   std::function<io::CheckpointMetadata(const std::optional<std::uint64_t>&)> metadata_;
   std::function<void(io::CheckpointWriter&)> save_model_;
+  std::function<void(const io::ModelFile&)> expect_model_;
   std::function<void(const io::ModelFile&)> load_model_;
   std::vector<Object> objects_;
   std::optional<std::uint64_t> tokenizer_hash_;
