@@ -3,8 +3,11 @@
 // micro-batches nor spare memory, and what forward and backward refuse.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -43,6 +46,69 @@ TEST_CASE("every family: the loss's gradient by differences, for every parameter
       test::check_parameter_differences<Case>(model, loss, 3);
     });
   }
+}
+
+/// Gives `to` the values of `from`, which has the same parameters.
+template <class M>
+void copy_parameters(M& to, const M& from) {
+  std::vector<std::vector<double>> values;
+  nn::for_each_parameter(from, [&](const std::string&, const auto& p) { values.push_back(p.to_host()); });
+  std::size_t at = 0;
+  nn::for_each_parameter(to, [&](const std::string&, auto& p) { p.assign(values[at++]); });
+}
+
+TEST_CASE("a stack is its parts with the config's options, every use of dropout at its own site") {
+  constexpr double dropout = 0.1, eps = 1e-3, theta = 100.0;
+  for_each_family({.dropout = dropout, .norm_eps = eps, .rope_theta = theta}, [&](auto& model) {
+    using Model = std::remove_reference_t<decltype(model)>;
+    const bool llama = std::is_same_v<Model, test::Llama>;
+    const bool pre_norm = model.shape().pre_norm;
+    const bool gpt2 = pre_norm && !llama;
+    const test::TrainingPass training({1, 8, 2}, 13);
+    const Cpu& cpu = training.cpu;
+    auto cache = model.make_training_cache(training.capacity());
+    const auto hidden = test::rows_to_host(model.hidden(training.pass, cache), cpu);
+
+    nn::Embedding<double, Cpu> embedding({.vocab_size = 13,
+                                          .width = 8,
+                                          .max_len = 8,
+                                          .positions = gpt2    ? nn::AddedPositions::learned
+                                                       : llama ? nn::AddedPositions::none
+                                                               : nn::AddedPositions::sinusoidal,
+                                          .scale = !pre_norm,
+                                          .dropout = dropout},
+                                         cpu);
+    auto embedding_store = nn::allocate<double>(embedding, cpu, nn::Gradients::no);
+    copy_parameters(embedding, model.embedding);
+    auto embedding_cache = embedding.make_cache(cpu, training.capacity());
+    nn::Stream<const double> stream{embedding.forward(training.pass, embedding_cache), {}, {}};
+    std::vector<typename Model::BlockLayer::Cache> caches(2);
+    for (std::uint32_t b = 0; b < 2; ++b) {
+      typename Model::BlockLayer block(
+          {.attention = {.width = 8,
+                         .spec = llama ? AttentionSpec{.heads = 4, .kv_heads = 2, .head_dim = 4, .window = 4}
+                                       : AttentionSpec{.heads = 2, .kv_heads = 2, .head_dim = 4},
+                         .qkv_bias = !llama,
+                         .out_bias = !llama,
+                         .rope = llama ? std::optional<nn::RopeOptions>({.theta = theta}) : std::nullopt,
+                         .dropout = {dropout, 1 + 4 * b}},
+           .feed_forward = {.width = 8,
+                            .hidden = 12,
+                            .bias = !llama,
+                            .activation = gpt2 ? Activation::gelu_tanh : Activation::relu,
+                            .dropout = {dropout, 3 + 4 * b}},
+           .norm = {.width = 8, .eps = eps},
+           .pre_norm = pre_norm,
+           .attention_branch = {dropout, 2 + 4 * b},
+           .feed_forward_branch = {dropout, 4 + 4 * b}});
+      auto store = nn::allocate<double>(block, cpu, nn::Gradients::no);
+      copy_parameters(block, model.blocks[b]);
+      caches[b] = block.make_cache(cpu, training.capacity());
+      stream = block.forward(stream, training.pass, caches[b]);
+    }
+    auto norm_cache = model.norm.make_cache(cpu, training.capacity());
+    CHECK(test::rows_to_host(model.norm.forward(stream, training.pass, norm_cache), cpu) == hidden);
+  });
 }
 
 /// Stories of a step; story s has ordinal s.
@@ -178,19 +244,30 @@ TEST_CASE("an empty batch has no loss and no gradients") {
   });
 }
 
-TEST_CASE("an inference cache gives the hidden states of a training cache, bit for bit") {
-  for_each_family({}, [&](auto& model) {
-    const test::TrainingPass training({1, 8, 2}, 13);
+TEST_CASE("an inference cache, of two blocks for three, gives the hidden states of a training cache, bit for bit") {
+  const test::TrainingPass training({1, 8, 2}, 13);
+  const auto check = [&](auto model) {
+    test::randomise(model, 0.4, 0.1);
     auto small = model.make_inference_cache(training.capacity());
     auto large = model.make_training_cache(training.capacity());
     CHECK(small.blocks.size() == 2);
+    CHECK(large.blocks.size() == 3);
     CHECK(test::rows_to_host(model.hidden(training.pass, small), training.cpu) ==
           test::rows_to_host(model.hidden(training.pass, large), training.cpu));
     double total = 0.0;
     model.loss(model.hidden(training.pass, small), &total, training.pass);
-    model.forward(training.pass, large);
-    CHECK(total == training.state.loss_sum);
-  });
+    StepState state{.step = training.state.step};
+    Pass<Cpu> pass = training.pass;
+    pass.state = &state;
+    model.forward(pass, large);
+    CHECK(total == state.loss_sum);
+  };
+  TransformerConfig config = test::seed_config;
+  config.n_layers = 3;
+  check(test::Classic(config, training.cpu, {.dropout = 0.1}));
+  config = test::llama_config;
+  config.n_layers = 3;
+  check(test::Llama(config, training.cpu, {.dropout = 0.1}));
 }
 
 TEST_CASE("a model moves with its parameters, and trains on") {
