@@ -53,7 +53,7 @@ kite|3*One windy day, a {girl} named {A} and {his} friend {B} took a [big|long|]
 the string. But the wind pulled [hard|and pulled], and {A} let go. [Up, up, up it went, and it|It flew up and] got
 stuck in a [tall|big] tree!
 ~"I am sorry, {B}," said {A}. "[It is not your fault|Do not be sad]," said {B}. [{A} jumped, but {he} was too
-small.|{B} threw a stick, but the stick got stuck too.|{A} shook the tree, but only leaves fell down.|{B} tried to
+small.|They threw a stick, but the stick got stuck too.|{A} shook the tree, but only leaves fell down.|They tried to
 climb up, but the tree was too tall.] They [did not know what to do|were very sad].
 ~Just then, [#help a tall man came by with a ladder|a squirrel ran up the tree|a girl with a very long pole came by].
 [#help "Can you help us, please?" asked {A}.|"Look at the squirrel!" said {A}.|"Can you help us, please?" asked {B}.]

@@ -97,7 +97,7 @@ was good to wait."])",
       {"sick_day",
        R"([7*<intro> [2*{A}|{He}] had a [good|best] friend named {B}. ~<one_day>, {B} did not come out to play|3*One
 [cold|rainy|gray] day, a {girl} named {A} waited for {his} friend {B}. But {B} did not come]. {A} went to {B}'s
-house. "{B} is sick in bed," said {B}'s mom. {A} <sad>.
+house. "{He2} is sick in bed," said {B}'s mom. {A} <sad>.
 ~"{Mom}, can we make some {soup} for {B}?" {he} asked. "[What a kind idea|Yes, that is a good idea]," said {his}
 {mom}. They [cooked|made] the soup in a big pot. [#gift {A} also drew a picture.|{A} also took a book.|{A} also
 picked a {color} flower.]
