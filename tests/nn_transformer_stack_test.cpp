@@ -305,6 +305,8 @@ TEST_CASE("batches and caches that do not fit are refused") {
   CHECK_THROWS_WITH_AS(forward({2, 2, 2}, capacity),
                        "[TransformerStack] the batch has 6 tokens in 3 sequences, the cache is made for 8 in 2",
                        ShapeError);
+  CHECK_THROWS_WITH_AS(forward({6, 2}, {.tokens = 8, .sequences = 2, .longest = 5}),
+                       "[TransformerStack] a sequence has 6 tokens, the cache is made for 5", ShapeError);
   CHECK_THROWS_WITH_AS(forward({9}, {.tokens = 9, .sequences = 1, .longest = 9}),
                        "[TransformerStack] a sequence of 9 tokens exceeds max_len 8", ShapeError);
   CHECK_THROWS_WITH_AS(forward({2}, capacity, false), "[TransformerStack::forward] needs a training cache",

@@ -271,6 +271,8 @@ auto TransformerStack<P, D, N, F>::hidden(const Pass<D>& pass, Cache& cache, con
   expects<ShapeError>(batch.tokens <= cache.capacity.tokens && batch.sequences <= cache.capacity.sequences,
                       "TransformerStack", "the batch has ", batch.tokens, " tokens in ", batch.sequences,
                       " sequences, the cache is made for ", cache.capacity.tokens, " in ", cache.capacity.sequences);
+  expects<ShapeError>(batch.longest <= cache.capacity.longest, "TransformerStack", "a sequence has ", batch.longest,
+                      " tokens, the cache is made for ", cache.capacity.longest);
   expects<ShapeError>(batch.longest <= config_.max_len, "TransformerStack", "a sequence of ", batch.longest,
                       " tokens exceeds max_len ", config_.max_len);
   expects<ShapeError>(kv.empty() || kv.size() == blocks.size(), "TransformerStack", "got cached keys and values of ",
