@@ -22,10 +22,13 @@
 
 #include "../examples/story_grammar.hpp"
 #include "../examples/story_grammar/shards.hpp"
+#include "story_support.hpp"
 
 namespace {
 
 using story_grammar::Story;
+using storylm::test::end_of_third_sentence;
+using storylm::test::words_of;
 
 const std::vector<Story>& corpus() {
   static const std::vector<Story> stories = [] {
@@ -37,27 +40,7 @@ const std::vector<Story>& corpus() {
   return stories;
 }
 
-bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
 bool is_upper(char c) { return std::isupper(static_cast<unsigned char>(c)) != 0; }
-
-// Runs of letters, with where each begins.
-std::vector<std::pair<std::string, std::size_t>> words_of(std::string_view text) {
-  std::vector<std::pair<std::string, std::size_t>> words;
-  for (std::size_t at = 0; at < text.size();) {
-    std::size_t end = at;
-    while (end < text.size() && is_letter(text[end])) ++end;
-    if (end > at) words.emplace_back(text.substr(at, end - at), at);
-    at = std::max(end, at + 1);
-  }
-  return words;
-}
-
-// Where the third sentence ends, by the strictest count: every ".", "!" and "?" ends a sentence.
-std::size_t end_of_third_sentence(std::string_view text) {
-  std::size_t at = 0;
-  for (int sentence = 0; sentence < 3; ++sentence) at = text.find_first_of(".!?", at) + 1;
-  return at;
-}
 
 // Names, and words that the lexicon puts in, replaced in the finished text: independent of how it was made.
 std::string with_placeholders(const std::string& text) {

@@ -289,7 +289,8 @@ TEST_CASE("a signal during a validation ends it; the run goes on with it, and it
 
 TEST_CASE("progress goes to standard error, and a folder belongs to one program at a time") {
   const TemporaryFolder folder;
-  Process process(arguments(folder / "run", 1'000'000), folder / "out", folder / "err");
+  Process process(arguments(folder / "run", 1'000'000, {{"--validate-every", "1000000"}}), folder / "out",
+                  folder / "err");
   CHECK(process.wait_until([&] { return read_bytes(folder / "err").find(" left\n") != std::string::npos; }));
   const std::string err = read_bytes(folder / "err");
   for (const char* part : {"epoch 1  step ", "/497500  loss ", "  lr 1.0e-03  ", " tokens/s  ", " % of peak  "})

@@ -19,12 +19,12 @@
 
 namespace storylm::test {
 
-/// A running program. Its standard output and standard error go to files.
+/// A running program. Its standard output goes to a file, its standard error to another or to the test's.
 class Process {
  public:
   /// @param arguments the program first
   Process(const std::vector<std::string>& arguments, const std::filesystem::path& out,
-          const std::filesystem::path& err) {
+          const std::filesystem::path& err = {}) {
     std::vector<char*> pointers;
     for (const std::string& argument : arguments) pointers.push_back(const_cast<char*>(argument.c_str()));
     pointers.push_back(nullptr);
@@ -34,8 +34,8 @@ class Process {
     if (pid_ < 0) throw std::runtime_error("cannot start a process");
     if (pid_ == 0) {
       constexpr int flags = O_WRONLY | O_CREAT | O_TRUNC;
-      if (::dup2(::open(out.c_str(), flags, 0666), 1) < 0 || ::dup2(::open(err.c_str(), flags, 0666), 2) < 0)
-        ::_exit(126);
+      if (::dup2(::open(out.c_str(), flags, 0666), 1) < 0) ::_exit(126);
+      if (!err.empty() && ::dup2(::open(err.c_str(), flags, 0666), 2) < 0) ::_exit(126);
       ::execv(pointers.front(), pointers.data());
       ::_exit(127);
     }
