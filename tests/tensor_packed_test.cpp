@@ -19,15 +19,15 @@ std::vector<T> first(const T* values, index_t count) {
 
 TEST_CASE("sequences lie one after another; an empty one takes no row") {
   Packed<Cpu> batch({.tokens = 10, .sequences = 4, .longest = 5}, Cpu{});
-  batch.append(Ids{4, 5, 6}, Ids{5, 6, no_target}, 7);
+  batch.append(Ids{4, 5, 0}, Ids{5, 0, no_target}, 7);  // 0 is a token like any other
   batch.append({}, {}, 8);
   batch.append(Ids{1, 2}, {}, 3, 40);  // goes on at position 40, and asks for no loss
   const PackedView view = batch.view();
   CHECK(view.tokens == 5);
   CHECK(view.sequences == 3);
   CHECK(view.longest == 3);
-  CHECK(first(view.ids, 5) == Ids{4, 5, 6, 1, 2});
-  CHECK(first(view.targets, 5) == Ids{5, 6, no_target, no_target, no_target});
+  CHECK(first(view.ids, 5) == Ids{4, 5, 0, 1, 2});
+  CHECK(first(view.targets, 5) == Ids{5, 0, no_target, no_target, no_target});
   CHECK(first(view.offsets, 4) == std::vector<std::int32_t>{0, 3, 3, 5});
   CHECK(first(view.positions, 5) == std::vector<std::int32_t>{0, 1, 2, 40, 41});
   CHECK(first(view.sequence, 5) == std::vector<std::int32_t>{0, 0, 0, 2, 2});
