@@ -12,10 +12,12 @@ if(NOT TARGET Eigen3::Eigen)
   message(STATUS "storylm: downloading Eigen 3.4.0 (STORYLM_FETCH_DEPENDENCIES is ON)")
   include(FetchContent)
   FetchContent_Declare(Eigen GIT_REPOSITORY https://gitlab.com/libeigen/eigen.git GIT_TAG 3.4.0 GIT_SHALLOW ON SYSTEM)
+  set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)  # else Eigen's own options overrule these
   set(EIGEN_BUILD_DOC OFF)
   set(BUILD_TESTING OFF)
   FetchContent_MakeAvailable(Eigen)
   unset(BUILD_TESTING)
+  unset(CMAKE_POLICY_DEFAULT_CMP0077)
 endif()
 
 if(NOT TARGET OpenMP::OpenMP_CXX)

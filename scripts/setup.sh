@@ -17,7 +17,7 @@ case "${1:-}" in
   --developer) developer=yes ;;
   *) echo "usage: setup.sh [--developer]" >&2; exit 2 ;;
 esac
-compiler=${CXX:-c++}
+read -ra compiler <<<"${CXX:-c++}"  # a list: CXX may be "ccache g++"
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -26,21 +26,21 @@ at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; 
 
 include_flags=(-I/usr/include/eigen3 -I/usr/local/include/eigen3)
 [ -n "${BOOST_ROOT:-}" ] && include_flags+=("-I$BOOST_ROOT" "-I$BOOST_ROOT/include")
-has_header() { echo "#include <$1>" | "$compiler" -std=c++20 "${include_flags[@]}" -E -x c++ - >/dev/null 2>&1; }
+has_header() { echo "#include <$1>" | "${compiler[@]}" -std=c++20 "${include_flags[@]}" -E -x c++ - >/dev/null 2>&1; }
 has_boost_json() {
   printf '#include <boost/version.hpp>\n#if BOOST_VERSION < 10%s00\n#error old\n#endif\n' "$boost_minimum" |
-    "$compiler" "${include_flags[@]}" -E -x c++ - >/dev/null 2>&1 && has_header boost/json/src.hpp
+    "${compiler[@]}" "${include_flags[@]}" -E -x c++ - >/dev/null 2>&1 && has_header boost/json/src.hpp
 }
 has_sentencepiece() {
   has_header sentencepiece_trainer.h &&
-    echo 'int main() {}' | "$compiler" -x c++ - -lsentencepiece_train -lsentencepiece -o /dev/null >/dev/null 2>&1
+    echo 'int main() {}' | "${compiler[@]}" -x c++ - -lsentencepiece_train -lsentencepiece -o /dev/null >/dev/null 2>&1
 }
 
 # The missing, as Debian's package names. Boost is apart: which package it is depends on the system.
 missing=() boost_missing=no
 find_missing() {
   missing=() boost_missing=no
-  has "$compiler" || missing+=(g++)
+  has "${compiler[0]}" || missing+=(g++)
   has cmake || missing+=(cmake)
   has ninja || missing+=(ninja-build)
   has make || missing+=(make)  # what cmake without -G takes
@@ -82,6 +82,14 @@ apt_offers() { apt-cache policy "$1" 2>/dev/null | grep '^  Candidate: [0-9]' >/
 boost_advice="Unpack the headers of Boost 1.$boost_minimum or newer from https://www.boost.org/releases/latest/ (nothing of it needs
 building) and say BOOST_ROOT=DIR before this script and -DBOOST_ROOT=DIR to CMake."
 
+# Package lists may be older than the mirror: a failure to install is tried again after reading them anew.
+apt_install() {
+  local options=(-q -y --no-remove --no-install-recommends)
+  as_root apt-get install "${options[@]}" "$@" >&2 && return
+  say "reading the package lists (apt-get update) and trying again"
+  as_root apt-get update -q >&2 && as_root apt-get install "${options[@]}" "$@" >&2
+}
+
 install_with_apt() {
   local package
   for package in "${missing[@]}"; do
@@ -93,7 +101,7 @@ install_with_apt() {
   fi
   if [ "${#missing[@]}" -gt 0 ]; then
     say "installing ${missing[*]}"
-    as_root apt-get install -q -y --no-remove --no-install-recommends "${missing[@]}" >&2 ||
+    apt_install "${missing[@]}" ||
       fail "apt-get could not install ${missing[*]} (above); without network, copy these packages here and install them with dpkg -i"
   fi
   if [ "$boost_missing" = yes ]; then
@@ -102,7 +110,7 @@ install_with_apt() {
     [ "${#candidates[@]}" -gt 0 ] || fail "this system offers no libboost1.xx-dev of at least 1.$boost_minimum. $boost_advice"
     for package in "${candidates[@]}"; do
       say "installing $package (Boost.JSON)"
-      as_root apt-get install -q -y --no-remove --no-install-recommends "$package" >&2 && return
+      apt_install "$package" && return
     done
     fail "apt-get could not install ${candidates[*]} (above). If an older Boost is in the way, remove it yourself if nothing needs it. Else:
 $boost_advice"
@@ -114,15 +122,15 @@ check_versions() {
   version=$(cmake --version | sed -nE '1s/[^0-9]*([0-9.]+).*/\1/p')
   at_least "$cmake_minimum" "$version" ||
     fail "storylm needs CMake $cmake_minimum or newer; this is $version (https://cmake.org/download has newer ones)"
-  if [[ $("$compiler" --version) == *clang* ]]; then
+  if [[ $("${compiler[@]}" --version) == *clang* ]]; then
     name=clang minimum=$clang_minimum
-    version=$("$compiler" --version | sed -nE '1s/.*version ([0-9.]+).*/\1/p')
+    version=$("${compiler[@]}" --version | sed -nE '1s/.*version ([0-9.]+).*/\1/p')
   else
     name=g++ minimum=$gnu_minimum
-    version=$("$compiler" -dumpfullversion)
+    version=$("${compiler[@]}" -dumpfullversion)
   fi
   at_least "$minimum" "$version" ||
-    fail "storylm needs $name $minimum or newer; $compiler is $version (install a newer one and name it with CXX=...)"
+    fail "storylm needs $name $minimum or newer; ${compiler[*]} is $version (install a newer one and name it with CXX=...)"
 }
 
 find_missing

@@ -273,3 +273,23 @@ TEST_CASE("a file without a config is no model") {
   io::CheckpointWriter({.library_version = "1"}).save(folder / "x");
   CHECK(contains(error_of([&] { const io::ModelFile file(folder / "x"); }), "its metadata has no config"));
 }
+
+TEST_CASE("a small file that asks for a huge model is refused before memory is taken") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "huge.safetensors";
+  const auto refusal = [&](TransformerConfig config) {
+    io::CheckpointWriter writer(
+        {.library_version = "0", .config = io::json_text(io::config_to_json({.config = config, .options = {}}))});
+    const std::vector<float> one{1.0F};
+    writer.add_tensor<float>("embedding.weight", {1}, one);
+    writer.save(path);
+    return error_of<FormatError>([&] { io::ModelFile file(path); });
+  };
+  TransformerConfig config = encoder;
+  CHECK(contains(refusal(config), "the config asks for"));
+  config.n_layers = 2'000'000'000;
+  CHECK(contains(refusal(config), "n_layers must be in [0, 4194304]: 2000000000"));
+  config = encoder;
+  config.max_len = 2'000'000'000;
+  CHECK(contains(refusal(config), "max_len must be in [0, 4194304]: 2000000000"));
+}

@@ -194,9 +194,9 @@ TEST_CASE("configs and options that make no model are refused") {
           "[TransformerStack] the config's norm is not the type's: use nn::with_stack_type");
   refused([](C c) { c.feed_forward = FeedForwardKind::swiglu; },
           "[TransformerStack] the config's feed_forward is not the type's: use nn::with_stack_type");
-  refused(keep, "[TransformerStack] dropout must be in [0, 1): 1", {.dropout = 1.0});
-  refused(keep, "[TransformerStack] dropout must be in [0, 1): -0.1", {.dropout = -0.1});
-  refused(keep, "[TransformerStack] dropout must be in [0, 1): nan",
+  refused(keep, "[TransformerStack] dropout must be in [0, 0.9999]: 1", {.dropout = 1.0});
+  refused(keep, "[TransformerStack] dropout must be in [0, 0.9999]: -0.1", {.dropout = -0.1});
+  refused(keep, "[TransformerStack] dropout must be in [0, 0.9999]: nan",
           {.dropout = std::numeric_limits<double>::quiet_NaN()});
   refused(keep, "[Norm] eps must not be negative: -1", {.norm_eps = -1.0});
   refused(keep, "[Norm] eps must not be negative: nan", {.norm_eps = std::numeric_limits<double>::quiet_NaN()});

@@ -62,3 +62,9 @@ TEST_CASE("the line says where the run is; without a peak it leaves the share ou
   CHECK(plain.line(1, 1999, 2.0, 9e-5) == "epoch 2  step 1999/2000  loss 2.000  lr 9.0e-05  4500 tokens/s  0 s left");
   CHECK(plain.line(0, 1, std::numeric_limits<double>::quiet_NaN(), 1e-4).find("loss nan") != std::string::npos);
 }
+
+TEST_CASE("a loss of any size fits the line") {
+  Progress progress(10, 1.0, 1.0);
+  progress.add_step(100, 1.0);
+  CHECK(progress.line(0, 1, 1e300, 1e300).ends_with(" left"));
+}

@@ -176,3 +176,46 @@ TEST_CASE("gradients that are not finite make a skipped step, and the next one i
   CHECK(model.head.weight->to_host() != before);
   CHECK(take_step(0.0).loss < good.loss);
 }
+
+TEST_CASE("an optimizer made before its model moves trains the model where it is now") {
+  const Cpu cpu;
+  Model before({.vocab_size = 64, .d_model = 8, .n_layers = 1, .n_heads = 2, .max_len = 16}, cpu);
+  optim::Sgd optimizer(before.parameters());
+  Model model(std::move(before));
+  auto loader = loader_with(0);
+  train::Step step(model, loader.capacity());
+  const StepBatch& batch = loader.next();
+  std::vector<double> losses;
+  for (int i = 0; i < 3; ++i) {
+    step.begin(batch, 0.1);
+    for (const auto& micro : batch) {
+      model.forward(micro, step);
+      model.backward(micro, step);
+    }
+    optimizer.step(step);
+    losses.push_back(step.result().loss);
+  }
+  CHECK(losses[1] < losses[0]);
+  CHECK(losses[2] < losses[1]);
+}
+
+TEST_CASE("backward refuses what no training forward has prepared") {
+  const Cpu cpu;
+  Model model({.vocab_size = 64, .d_model = 8, .n_layers = 1, .n_heads = 2, .max_len = 16}, cpu);
+  const Packed<Cpu> batch = test::packed({5, 3}, 64);
+  const Packed<Cpu> other = test::packed({5}, 64);
+  StepState state;
+  const auto pass = [&](const Packed<Cpu>& of, StepState* with) {
+    return Pass<Cpu>{.device = cpu, .batch = of.view(), .state = with, .training = true};
+  };
+  auto inference = model.make_inference_cache(batch.capacity());
+  CHECK_THROWS_WITH_AS(model.backward(pass(batch, &state), inference),
+                       "[TransformerStack::backward] needs a training cache", ArgumentError);
+  auto cache = model.make_training_cache(batch.capacity());
+  model.forward(pass(batch, &state), cache);
+  CHECK_THROWS_WITH_AS(model.backward(pass(batch, nullptr), cache),
+                       "[TransformerStack::backward] needs the StepState of the step", ArgumentError);
+  CHECK_THROWS_WITH_AS(model.backward(pass(other, &state), cache),
+                       "[TransformerStack::backward] the batch has 5 tokens, forward with this cache had 8",
+                       ShapeError);
+}

@@ -76,6 +76,7 @@
 #include <storylm/text/tokenizer.hpp>
 #include <storylm/text/tokenizer_settings.hpp>
 #include <storylm/train/flops.hpp>
+#include <storylm/train/formatted.hpp>
 #include <storylm/train/history.hpp>
 #include <storylm/train/loss_plot.hpp>
 #include <storylm/train/metrics.hpp>

@@ -34,7 +34,9 @@ struct CpuOptions {
   int threads = 0;  ///< 0: as many as the machine offers
 };
 
-/// Host memory and host threads. A default-made Cpu is a context of its own; pass copies around to share one.
+/// Host memory and host threads. A default-made Cpu is a context of its own; copies share one. A context serves one
+/// host thread at a time, for its scratch memory is one stack: models that are used from several host threads at once
+/// need a Cpu each.
 class Cpu {
  public:
   /// What programs call it.

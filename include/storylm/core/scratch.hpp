@@ -9,13 +9,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <storylm/core/dtype.hpp>
 
 namespace storylm {
 
-/// @tparam Memory provides static allocate(bytes) and deallocate(pointer) noexcept; blocks aligned to 64 bytes or more.
+/// @tparam Memory provides allocate(bytes) and deallocate(pointer) noexcept; blocks aligned to 64 bytes or more.
 /// Used by one host thread at a time.
 template <class Memory>
 class ScratchStack {
@@ -23,11 +24,12 @@ class ScratchStack {
   /// Of everything that take() gives, in bytes.
   static constexpr std::size_t alignment = 64;
 
-  ScratchStack() = default;
+  /// @param memory where blocks come from
+  explicit ScratchStack(Memory memory = {}) : memory_(std::move(memory)) {}
   ScratchStack(const ScratchStack&) = delete;
   ScratchStack& operator=(const ScratchStack&) = delete;
   ~ScratchStack() {
-    for (const Block& block : blocks_) Memory::deallocate(block.data);
+    for (const Block& block : blocks_) memory_.deallocate(block.data);
   }
 
   /// Memory taken through a Frame is given back when the Frame ends.
@@ -73,10 +75,10 @@ class ScratchStack {
       if (used_blocks_ == blocks_.size()) {
         blocks_.reserve(blocks_.size() + 1);
         const std::size_t size = std::max({bytes, capacity(), std::size_t{1} << 16U});
-        blocks_.push_back({Memory::allocate(size), size});
+        blocks_.push_back({memory_.allocate(size), size});
       } else if (blocks_[used_blocks_].bytes < bytes) {
-        void* bigger = Memory::allocate(bytes);
-        Memory::deallocate(blocks_[used_blocks_].data);
+        void* bigger = memory_.allocate(bytes);
+        memory_.deallocate(blocks_[used_blocks_].data);
         blocks_[used_blocks_] = {bigger, bytes};
       }
       ++used_blocks_;
@@ -93,17 +95,18 @@ class ScratchStack {
     --depth_;
     if (depth_ != 0 || blocks_.size() < 2) return;
     const std::size_t total = capacity();
-    for (const Block& block : blocks_) Memory::deallocate(block.data);
+    for (const Block& block : blocks_) memory_.deallocate(block.data);
     blocks_.clear();
     used_blocks_ = 0;
     offset_ = 0;
     try {  // one block for next time; without the memory for it, the next frame grows again
-      blocks_.push_back({Memory::allocate(total), total});
+      blocks_.push_back({memory_.allocate(total), total});
     } catch (...) {
       blocks_.clear();
     }
   }
 
+  [[no_unique_address]] Memory memory_;
   std::vector<Block> blocks_;
   std::size_t used_blocks_ = 0;
   std::size_t offset_ = 0;

@@ -3,6 +3,7 @@
 /// @brief Everything kernels read that changes from step to step; it lies in device memory.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 
 namespace storylm {
@@ -24,7 +25,7 @@ struct StepState {
 template <class S>
 concept StepHandle = requires(const S& step) {
   step.device();
-  {step.state()};
+  { step.state() } -> std::convertible_to<StepState*>;
 };
 
 }  // namespace storylm

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include <storylm/tensor/pass.hpp>
 #include <storylm/tensor/tensor.hpp>
@@ -35,9 +36,10 @@ class LossMeter {
 
   /// Target tokens added.
   [[nodiscard]] index_t targets() const noexcept { return targets_; }
-  /// Mean negative log-likelihood in nats per target token; 0 when there was none.
+  /// Mean negative log-likelihood in nats per target token; NaN when there was none.
   [[nodiscard]] double mean() const {
-    return targets_ == 0 ? 0.0 : total_.to_host().front() / static_cast<double>(targets_);
+    return targets_ == 0 ? std::numeric_limits<double>::quiet_NaN()
+                         : total_.to_host().front() / static_cast<double>(targets_);
   }
   /// exp(mean()).
   [[nodiscard]] double perplexity() const { return std::exp(mean()); }

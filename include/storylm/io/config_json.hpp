@@ -70,6 +70,9 @@ struct ModelDescription {
   TransformerOptions options;  ///< of these norm_eps and rope_theta are stored
 };
 
+/// The largest number a stored config may have in any field: generous for models, too small for sizes to overflow.
+inline constexpr int config_limit = 1 << 22;
+
 /// One flat object: every field of the resolved config, and the options that a checkpoint keeps.
 [[nodiscard]] inline boost::json::object config_to_json(const ModelDescription& model) {
   const TransformerConfig c = model.config.resolved();
@@ -92,7 +95,8 @@ struct ModelDescription {
     using Value = std::remove_reference_t<decltype(value)>;
     value = get<Value>(object, name, context);
     if constexpr (std::same_as<Value, int>)
-      expects<FormatError>(value >= 0, "config", context, ": ", name, " must not be negative: ", value);
+      expects<FormatError>(value >= 0 && value <= config_limit, "config", context, ": ", name, " must be in [0, ",
+                           config_limit, "]: ", value);
   });
   c.norm = detail::kind_of(detail::norm_names, get<std::string>(object, "norm", context), "norm", context);
   c.feed_forward = detail::kind_of(detail::feed_forward_names, get<std::string>(object, "feed_forward", context),

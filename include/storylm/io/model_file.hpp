@@ -79,7 +79,17 @@ class ModelFile {
  public:
   /// @throws FormatError, IoError
   explicit ModelFile(const std::filesystem::path& path)
-      : reader_(path), model_(config_from_json(reader_.config(), reader_.file().path() + ": config")) {}
+      : reader_(path), model_(config_from_json(reader_.config(), reader_.file().path() + ": config")) {
+    // Before anyone makes a model of this shape: a small file must not ask for much memory. In double, for a hostile
+    // shape overflows integers.
+    const TransformerConfig c = model_.config.resolved();
+    const double weights = static_cast<double>(c.n_layers) * c.d_model * (4.0 * c.d_ff + 4.0 * c.n_heads * c.head_dim);
+    double stored = 0.0;
+    for (const StoredTensor& tensor : reader_.file().tensors()) stored += static_cast<double>(tensor.size);
+    const double least = static_cast<double>(c.vocab_size) * c.d_model + weights / 4.0;
+    expects<FormatError>(least <= stored, "model", reader_.file().path(), ": the config asks for ", least,
+                         " weights or more, the file holds ", stored);
+  }
 
   /// Shape and stored options; initialisation is none.
   [[nodiscard]] const TransformerConfig& config() const noexcept { return model_.config; }

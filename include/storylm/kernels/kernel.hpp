@@ -123,7 +123,7 @@ struct ArenaView {
 namespace op {
 
 /// `<TA, TB, TC>` run(d, C, A, B, flags, bias): C (m, n) = op(A) op(B) [+ C] [+ bias (n), TC, on every row; may be
-/// null]. Each element of C is summed over k in an order that depends on k alone, for training.
+/// null]. Equal shapes and values give equal bits, whatever the number of threads. For training.
 struct matmul {};
 /// `<TA, TB, TC>` run(d, C, A, B, bias): C (m, n) = A (m, k) B (n, k)^T [+ bias]. The bits of a row of C depend on that
 /// row of A and on B only: not on m, threads, or the other rows. For generation and scoring.
@@ -135,7 +135,8 @@ struct column_sum {};
 /// needs_input, y only where not; dx may be dy. static constexpr bool needs_input(Activation).
 struct activation {};
 /// `<T>` run(d, y, gate_up, dropout, batch): y (tokens, width) = dropout(silu(gate) * up), gate_up (tokens, 2 width)
-/// with gate first; backward(d, dgate_up, dy, gate_up, dropout, batch). Shazeer, arXiv:2002.05202.
+/// with gate first; backward(d, dgate_up, dy, gate_up, dropout, batch), dgate_up may be gate_up. Shazeer,
+/// arXiv:2002.05202.
 struct swiglu {};
 /// `<T>` run(d, y, sum, stats, residual, branch, weight, bias, eps, dropout, batch): sum = residual + dropout(branch);
 /// y = (sum - mean) / sqrt(var + eps) * weight + bias, row by row; stats (tokens, 2) of accumulator = mean,
@@ -155,8 +156,9 @@ struct embedding {};
 /// inverse: by minus it, which is the backward. Su et al., arXiv:2104.09864.
 struct rope {};
 /// `<T>` run(d, y, lse, qkv, spec, dropout, batch): causal softmax attention within each sequence, scale
-/// 1/sqrt(head_dim), dropout on the probabilities (column = key position); y (tokens, q_width), lse (tokens, heads) of
-/// accumulator = log of the sum of exponentials. backward(d, dqkv, dy, y, lse, qkv, spec, dropout, batch).
+/// 1/sqrt(head_dim), dropout on the probabilities (counter: the query's row in its sequence, its head, the key's row in
+/// the sequence as column); y (tokens, q_width), lse (tokens, heads) of accumulator = log of the sum of exponentials.
+/// backward(d, dqkv, dy, y, lse, qkv, spec, dropout, batch).
 struct attention {};
 /// `<T, TKV>` run(d, y, qkv, kv, spec, batch): stores keys and values of the new rows at their positions in their
 /// sequence's slot, then attends from each row to all stored positions up to its own. The bits of a row do not depend
@@ -184,9 +186,9 @@ struct sgd {};
 /// finite.
 struct clip {};
 /// `<T>` run(d, out, logits, request): out (rows) of token_t = one token drawn from each row of logits (rows, vocab) as
-/// SamplerOptions says (kernels/sampling.hpp), no_sample where none can be; also stored in request.history if there is
-/// one. The random number: block = philox({story, position, 0, 0}, derive_key(seed, 0, 0x73616D70)), the upper 53 bits
-/// of words 1 and 0. A row's token depends on no other row.
+/// SamplerOptions says (kernels/sampling.hpp), no_sample where none can be; what was drawn is also stored in
+/// request.history if there is one. The random number: block = philox({story, position, 0, 0}, derive_key(seed, 0,
+/// 0x73616D70)), the upper 53 bits of words 1 and 0. A row's token depends on no other row.
 struct sample {};
 /// `<T>` run(d) -> double: floating-point operations per second at best, measured.
 struct peak_flops {};

@@ -3,6 +3,8 @@
 /// @brief Where a model drops: one site number per use of randomness, and the DropoutSpec of a pass.
 #pragma once
 
+#include <cstdint>
+
 #include <storylm/kernels/kernel.hpp>
 #include <storylm/tensor/pass.hpp>
 

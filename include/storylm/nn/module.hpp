@@ -3,6 +3,7 @@
 /// @brief The one way to walk a tree of modules by name, and the memory their parameters live in.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <string>
 #include <type_traits>

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -65,6 +66,7 @@ class TransformerStack {
     typename Head<P, D>::Cache head;                 ///< training only
     std::vector<Stream<const Element>> streams;      ///< what went into each block, and into the final norm
     bool training = false;                           ///< it can be used for backward
+    index_t forward_tokens = -1;                     ///< of the batch of the last training forward
   };
 
   /// @throws ArgumentError when config and options do not make a model, or name other layer types than this has
@@ -78,9 +80,9 @@ class TransformerStack {
   /// Where it computes.
   [[nodiscard]] const D& device() const noexcept { return device_; }
   /// The arenas and the table of names: what optimizers take.
-  [[nodiscard]] Store& parameters() noexcept { return store_; }
+  [[nodiscard]] Store& parameters() noexcept { return *store_; }
   /// Read only.
-  [[nodiscard]] const Store& parameters() const noexcept { return store_; }
+  [[nodiscard]] const Store& parameters() const noexcept { return *store_; }
 
   /// Memory for forward and backward over batches of up to `capacity`.
   [[nodiscard]] Cache make_training_cache(const Capacity& capacity) const { return make_cache(capacity, true); }
@@ -133,7 +135,7 @@ class TransformerStack {
  private:
   [[nodiscard]] static const TransformerConfig& checked(const TransformerConfig& config,
                                                         const TransformerOptions& options);
-  [[nodiscard]] Store make_store(const D& device, Gradients gradients);
+  [[nodiscard]] std::unique_ptr<Store> make_store(const D& device, Gradients gradients);
   [[nodiscard]] static BlockOptions block_options(const TransformerConfig& c, const TransformerOptions& o,
                                                   std::uint32_t block);
   [[nodiscard]] Cache make_cache(const Capacity& capacity, bool training) const;
@@ -147,7 +149,7 @@ class TransformerStack {
   TransformerConfig config_;
   TransformerOptions options_;
   D device_;
-  Store store_;
+  std::unique_ptr<Store> store_;  // apart, so that an optimizer's reference outlives a move of the model
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -177,10 +179,10 @@ TransformerStack<P, D, N, F>::TransformerStack(const TransformerConfig& config, 
 }
 
 template <class P, Device D, template <class, class> class N, template <class, class> class F>
-auto TransformerStack<P, D, N, F>::make_store(const D& device, Gradients gradients) -> Store {
+auto TransformerStack<P, D, N, F>::make_store(const D& device, Gradients gradients) -> std::unique_ptr<Store> {
   for (int i = 0; i < config_.n_layers; ++i)
     blocks.emplace_back(block_options(config_, options_, static_cast<std::uint32_t>(i)));
-  return allocate<weight_t<P>>(*this, device, gradients);
+  return std::make_unique<Store>(allocate<weight_t<P>>(*this, device, gradients));
 }
 
 template <class P, Device D, template <class, class> class N, template <class, class> class F>
@@ -205,8 +207,8 @@ const TransformerConfig& TransformerStack<P, D, N, F>::checked(const Transformer
   expects<ArgumentError>(c.head_dim % 2 == 0, "TransformerStack", "head_dim must be even: ", c.head_dim);
   expects<ArgumentError>(c.sliding_window >= 0, "TransformerStack",
                          "sliding_window must not be negative: ", c.sliding_window);
-  expects<ArgumentError>(options.dropout >= 0.0 && options.dropout < 1.0, "TransformerStack",
-                         "dropout must be in [0, 1): ", options.dropout);
+  expects<ArgumentError>(options.dropout >= 0.0 && options.dropout <= 0.9999, "TransformerStack",  // 16-bit thresholds
+                         "dropout must be in [0, 0.9999]: ", options.dropout);
   expects<ArgumentError>(!c.uses_rope() || (options.rope_theta > 0.0 && std::isfinite(options.rope_theta)),
                          "TransformerStack", "rope_theta must be positive and finite: ", options.rope_theta);
   constexpr bool layer_norm = std::is_same_v<N<P, D>, LayerNorm<P, D>>;
@@ -291,11 +293,16 @@ void TransformerStack<P, D, N, F>::forward(const Pass<D>& pass, Cache& cache) co
   expects<ArgumentError>(cache.training, "TransformerStack::forward", "needs a training cache");
   expects<ArgumentError>(pass.state != nullptr, "TransformerStack::forward", "needs a StepState to add the loss to");
   head.loss(hidden(pass, cache), head_weight(), &pass.state->loss_sum, pass, &cache.head);
+  cache.forward_tokens = pass.batch.tokens;
 }
 
 template <class P, Device D, template <class, class> class N, template <class, class> class F>
 void TransformerStack<P, D, N, F>::backward(const Pass<D>& pass, Cache& cache) {
-  expects<ArgumentError>(store_.has_gradients(), "TransformerStack::backward", "the model was made without gradients");
+  expects<ArgumentError>(store_->has_gradients(), "TransformerStack::backward", "the model was made without gradients");
+  expects<ArgumentError>(cache.training, "TransformerStack::backward", "needs a training cache");
+  expects<ArgumentError>(pass.state != nullptr, "TransformerStack::backward", "needs the StepState of the step");
+  expects<ShapeError>(cache.forward_tokens == pass.batch.tokens, "TransformerStack::backward", "the batch has ",
+                      pass.batch.tokens, " tokens, forward with this cache had ", cache.forward_tokens);
   const index_t rows = pass.batch.tokens;
   auto scratch = pass.device.scratch();
   const auto matrix = [&] {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <span>
 
@@ -25,6 +26,9 @@ inline constexpr token_t no_target = -1;  ///< a position that has no target tak
 
 /// What kernels see of a packed batch. Sequence s is the rows offsets[s] .. offsets[s + 1] of every activation;
 /// attention never looks across a boundary, positions restart at each (unless a KV cache says where they go on).
+/// Where a backend computes more rows than that (CUDA rounds up), rows from offsets[sequences] on belong to no
+/// sequence: their results are finite, their targets none, their gradients zero, and their other entries here are not
+/// read.
 struct PackedView {
   index_t tokens = 0;                       ///< rows of every activation
   index_t sequences = 0;                    ///< sequences in the batch

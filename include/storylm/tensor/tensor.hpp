@@ -60,7 +60,10 @@ class Tensor {
   /// All elements in row-major order, copied to the host.
   [[nodiscard]] std::vector<T> to_host() const {
     std::vector<T> values(static_cast<std::size_t>(size()));
-    if (data_ != nullptr) device().copy_to_host(values.data(), data_, bytes());
+    if (data_ != nullptr) {
+      device().copy_to_host(values.data(), data_, bytes());
+      device().synchronize();
+    }
     return values;
   }
   /// A copy with memory of its own.

@@ -4,28 +4,19 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <limits>
 #include <span>
 #include <string>
 #include <vector>
 
+#include <storylm/train/formatted.hpp>
 #include <storylm/train/history.hpp>
 
 namespace storylm::train {
 
 namespace detail {
-
-/// Plain printf formatting, for the coordinates and labels of a picture.
-template <class... Numbers>
-std::string formatted(const char* format, Numbers... numbers) {
-  std::array<char, 256> text{};
-  const int length = std::snprintf(text.data(), text.size(), format, numbers...);
-  return {text.data(), static_cast<std::size_t>(std::clamp(length, 0, static_cast<int>(text.size()) - 1))};
-}
 
 /// What is left out: NaN, infinity, and what no run comes back from, whose sums would overflow.
 inline bool drawable(double loss) { return std::abs(loss) < 1e30; }

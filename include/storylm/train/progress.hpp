@@ -11,6 +11,7 @@
 #include <string>
 
 #include <storylm/core/dtype.hpp>
+#include <storylm/train/formatted.hpp>
 
 namespace storylm::train {
 
@@ -58,15 +59,10 @@ class Progress {
 
   /// "epoch 1  step 120/2000  loss 2.345  lr 3.0e-04  4500 tokens/s  41 % of peak  3 min 20 s left"
   [[nodiscard]] std::string line(index_t epoch, std::int64_t steps_done, double loss, double lr) const {
-    std::array<char, 256> text{};
-    int n = std::snprintf(text.data(), text.size(), "epoch %lld  step %lld/%lld  loss %.3f  lr %.1e  %.0f tokens/s",
-                          static_cast<long long>(epoch + 1), static_cast<long long>(steps_done),
-                          static_cast<long long>(total_steps_), loss, lr, tokens_per_second());
-    std::string result(text.data(), static_cast<std::size_t>(std::max(n, 0)));
-    if (peak_flops_ > 0.0) {
-      n = std::snprintf(text.data(), text.size(), "  %.0f %% of peak", 100.0 * peak_share());
-      result.append(text.data(), static_cast<std::size_t>(std::max(n, 0)));
-    }
+    std::string result = detail::formatted("epoch %lld  step %lld/%lld  loss %.3f  lr %.1e  %.0f tokens/s",
+                                           static_cast<long long>(epoch + 1), static_cast<long long>(steps_done),
+                                           static_cast<long long>(total_steps_), loss, lr, tokens_per_second());
+    if (peak_flops_ > 0.0) result += detail::formatted("  %.0f %% of peak", 100.0 * peak_share());
     return result + "  " + duration_text(remaining(steps_done)) + " left";
   }
 
