@@ -3,12 +3,16 @@
 /// @brief What train_stories can be told.
 #pragma once
 
+#include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -18,6 +22,12 @@
 #include "program.hpp"
 
 namespace program {
+
+/// As short as it can be without being another number.
+inline std::string number(double value) {
+  std::array<char, 32> digits{};
+  return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr};
+}
 
 /// The flags of train_stories, with their defaults.
 struct TrainFlags {
@@ -85,6 +95,17 @@ struct TrainFlags {
     require(clip_norm >= 0.0, "--clip-norm must not be negative", clip_norm);
     require(checkpoint_minutes >= 0.0, "--checkpoint-minutes must not be negative", checkpoint_minutes);
     compute.check();
+  }
+
+  /// What every bit of the result depends on, so that a run can only go on with the same.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> settings() const {
+    return {{"batch_size", std::to_string(batch_size)},
+            {"max_len", std::to_string(max_len)},
+            {"lr", number(lr)},
+            {"dropout", number(dropout)},
+            {"clip_norm", number(clip_norm)},
+            {"micro_tokens", std::to_string(micro_tokens)},
+            {"seed", std::to_string(seed)}};
   }
 };
 

@@ -52,15 +52,10 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// As short as it can be without being another number.
-std::string number(double value) {
-  std::array<char, 32> digits{};
-  return {digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr};
-}
 std::string fixed(double value, int digits) {
   std::array<char, 64> text{};
   const auto end = std::to_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed, digits);
-  return end.ec == std::errc{} ? std::string(text.data(), end.ptr) : number(value);
+  return end.ec == std::errc{} ? std::string(text.data(), end.ptr) : program::number(value);
 }
 
 /// A step that is done but has no line in metrics.jsonl yet. It is part of the run's state, because a signal may come
@@ -78,6 +73,12 @@ struct UnwrittenStep {
     f("grad_norm", self.grad_norm);
     f("seconds", self.seconds);
   }
+};
+
+/// A story, and how fast it was told.
+struct Sample {
+  std::string text;
+  double tokens_per_second = 0.0;
 };
 
 /// Training of one preset.
@@ -112,7 +113,7 @@ class Training {
     state_.keep("metrics", metrics_);
     state_.keep("unwritten_step", unwritten_);
     state_.set_tokenizer_hash(tokenizer_.hash());
-    for (const auto& [name, value] : settings()) state_.expect(name, value);
+    for (const auto& [name, value] : flags_.settings()) state_.expect(name, value);
   }
 
   /// Runs to the end or to a signal; returns the exit code.
@@ -128,8 +129,12 @@ class Training {
       say("stopped by a signal after step " + std::to_string(steps()) + "; start again to go on");
       return program::stopped_exit_code();
     }
-    say("done: " + std::to_string(steps()) + " steps, best validation loss " + fixed(history_.best(), 4) + " at step " +
-        std::to_string(history_.best_step()) + "; more with a larger --epochs or --max-steps");
+    const bool measured = history_.best_step() >= 0;
+    say("done: " + std::to_string(steps()) + " steps" +
+        (measured ? ", best validation loss " + fixed(history_.best(), 4) + " at step " +
+                        std::to_string(history_.best_step())
+                  : std::string()) +
+        "; more with a larger --epochs or --max-steps");
     return 0;
   }
 
@@ -144,17 +149,6 @@ class Training {
             .capacity = {.tokens = std::min(all, std::max(flags.micro_tokens, flags.max_len - 1))},
             .epochs = flags.epochs};
   }
-  /// What every bit of the result depends on, so that a run can only go on with the same.
-  [[nodiscard]] std::vector<std::pair<std::string, std::string>> settings() const {
-    return {{"batch_size", std::to_string(flags_.batch_size)},
-            {"max_len", std::to_string(flags_.max_len)},
-            {"lr", number(flags_.lr)},
-            {"dropout", number(flags_.dropout)},
-            {"clip_norm", number(flags_.clip_norm)},
-            {"micro_tokens", std::to_string(flags_.micro_tokens)},
-            {"seed", std::to_string(flags_.seed)}};
-  }
-
   [[nodiscard]] index_t total_steps() const {
     const index_t most = flags_.max_steps > 0 ? flags_.max_steps : std::numeric_limits<index_t>::max();
     const index_t epoch = loader_.batches_per_epoch();
@@ -176,7 +170,7 @@ class Training {
     metrics_.open();
     saved_ = goes_on;
     std::string with;
-    for (const auto& [name, value] : settings()) with += ", " + name + ' ' + value;
+    for (const auto& [name, value] : flags_.settings()) with += ", " + name + ' ' + value;
     say((goes_on ? "goes on after step " + std::to_string(steps()) : std::string("begins")) + ": " + flags_.model +
         ", " + std::to_string(nn::parameter_count(model_)) + " parameters, " + std::to_string(loader_.size()) +
         " stories to train on, " + std::to_string(validation_.size()) + " to validate" +
@@ -252,8 +246,18 @@ class Training {
     return validation_loss_.mean();
   }
 
-  /// Tells a story, whose number is that of the step: the same in every run of this seed.
   void report(train::MetricsLine& line, double loss, bool best) {
+    constexpr double none = std::numeric_limits<double>::quiet_NaN();
+    const Sample sample = std::isfinite(loss) ? tell_story() : Sample{"(the loss is not finite)", none};
+    line.add("validation_loss", validation_.size() > 0 ? loss : none).add("sample", sample.text);
+    line.add("generation_tokens_per_second", sample.tokens_per_second);
+    say("step " + std::to_string(steps()) + "  training loss " + fixed(history_.losses().back(), 4) +
+        "  validation loss " + fixed(loss, 4) + (best ? " (best)" : "") + "  lr " + program::number(schedule_.lr()) +
+        "  generation " + fixed(sample.tokens_per_second, 0) + " tokens/s\n    " + sample.text);
+  }
+
+  /// The number of the story is that of the step: the same in every run of this seed.
+  Sample tell_story() {
     const auto start = Clock::now();
     const GenerateRequest request{
         .prompt = story_text_.prompt_ids(), .story = static_cast<std::uint32_t>(steps()), .max_tokens = flags_.max_len};
@@ -262,14 +266,7 @@ class Training {
                                   .banned = {tokenizer_.unk(), tokenizer_.bos(), tokenizer_.pad()}};
     const GeneratedStory story = generator_.generate(std::span(&request, 1), options).front();
     const index_t drawn = static_cast<index_t>(story.ids.size()) - story.prompt_tokens + (story.ended ? 1 : 0);
-    const double speed = static_cast<double>(drawn) / seconds_since(start);
-    const std::string sample = story_text_.line(story.ids);
-    constexpr double none = std::numeric_limits<double>::quiet_NaN();
-    line.add("validation_loss", validation_.size() > 0 ? loss : none).add("sample", sample);
-    line.add("generation_tokens_per_second", speed);
-    say("step " + std::to_string(steps()) + "  training loss " + fixed(history_.losses().back(), 4) +
-        "  validation loss " + fixed(loss, 4) + (best ? " (best)" : "") + "  lr " + number(schedule_.lr()) +
-        "  generation " + fixed(speed, 0) + " tokens/s\n    " + sample);
+    return {story_text_.line(story.ids), static_cast<double>(drawn) / seconds_since(start)};
   }
 
   /// The picture comes last: when the disk is full, the checkpoint is what matters.
