@@ -2,6 +2,7 @@
 #   // LINK: io sentencepiece     further targets storylm::io, storylm::sentencepiece
 #   // LABELS: slow               CTest labels
 #   // TIMEOUT: 300               seconds CTest allows
+#   // PROGRAMS: train_stories     for a test: programs of examples/ that it runs
 
 # storylm_read_directive(<variable> <source> <keyword>): the words after "// KEYWORD:", as a list.
 function(storylm_read_directive variable source keyword)

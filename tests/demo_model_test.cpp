@@ -2,6 +2,7 @@
 // Makes the model of scripts/demo.sh and looks at 100 of its stories.
 // LINK: io sentencepiece
 // LABELS: slow
+// PROGRAMS: make_stories prepare_stories train_stories generate_stories
 // TIMEOUT: 900
 #include <algorithm>
 #include <array>

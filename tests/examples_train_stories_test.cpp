@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Runs the program as a user does, on a small part of the demo corpus.
 // LINK: io
+// PROGRAMS: make_stories prepare_stories
 // TIMEOUT: 300
 #include <algorithm>
 #include <array>
