@@ -4,12 +4,12 @@
 /// time and found by name at run time.
 #pragma once
 
-#include <array>
+#include <cstddef>
 #include <iomanip>
 #include <sstream>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 #include <storylm_user_presets.hpp>
 
@@ -21,9 +21,9 @@ namespace program {
 /// Calls f.template operator()<config>(name) for every preset.
 template <class F>
 constexpr void for_each_preset(F&& f) {
-  f.template operator()<storylm::presets::story_24m>("story_24m");
-  f.template operator()<storylm::presets::story_3m>("story_3m");
-  f.template operator()<storylm::presets::story_tiny>("story_tiny");
+  constexpr auto& presets = storylm::presets::trainable;
+  [&]<std::size_t... I>(std::index_sequence<I...>) { (f.template operator()<presets[I].config>(presets[I].name), ...); }
+  (std::make_index_sequence<presets.size()>{});
   storylm::presets::user::for_each_preset(f);
 }
 

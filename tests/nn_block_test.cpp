@@ -54,7 +54,7 @@ struct Setting {
     test::randomise(block, 0.6);
   }
 
-  [[nodiscard]] nn::Stream<const double> stream() const {
+  [[nodiscard]] nn::ResidualStream<const double> stream() const {
     return {residual.matrix(), branched ? branch.matrix() : MatrixView<const double>{}, {probability, 25}};
   }
   [[nodiscard]] Values rows(MatrixView<const double> m) const { return test::rows_to_host(m, training.cpu); }

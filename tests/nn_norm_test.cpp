@@ -34,7 +34,7 @@ struct Setting {
     test::randomise(norm);
   }
 
-  [[nodiscard]] nn::Stream<const T> stream() const {
+  [[nodiscard]] nn::ResidualStream<const T> stream() const {
     return {residual.matrix(), branched ? branch.matrix() : MatrixView<const T>{}, drop};
   }
   std::vector<T> forward() { return test::rows_to_host(norm.forward(stream(), training.pass, cache), training.cpu); }

@@ -81,7 +81,7 @@ TEST_CASE("a stack is its parts with the config's options, every use of dropout 
     auto embedding_store = nn::allocate<double>(embedding, cpu, nn::Gradients::no);
     copy_parameters(embedding, model.embedding);
     auto embedding_cache = embedding.make_cache(cpu, training.capacity());
-    nn::Stream<const double> stream{embedding.forward(training.pass, embedding_cache), {}, {}};
+    nn::ResidualStream<const double> stream{embedding.forward(training.pass, embedding_cache), {}, {}};
     std::vector<typename Model::BlockLayer::Cache> caches(2);
     for (std::uint32_t b = 0; b < 2; ++b) {
       typename Model::BlockLayer block(

@@ -53,7 +53,7 @@ struct MutatingForward : Complete {
 static_assert(nn::Layer<Complete, Cpu>);
 static_assert(!nn::Layer<NoBackward, Cpu> && !nn::Layer<WritableResult, Cpu> && !nn::Layer<MutatingForward, Cpu>);
 
-// Stream layers: blocks
+// ResidualStream layers: blocks
 static_assert(nn::StreamLayer<Block<double, Cpu, LayerNorm, SwiGlu>, Cpu>);
 static_assert(nn::StreamLayer<Block<float, Cpu, RmsNorm, Mlp>, Cpu>);
 static_assert(!nn::StreamLayer<Linear<float, Cpu>, Cpu> && !nn::StreamLayer<CausalSelfAttention<float, Cpu>, Cpu>);

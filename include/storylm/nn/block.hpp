@@ -15,9 +15,9 @@ namespace storylm::nn {
 template <class L, class D>
 concept StreamLayer = Module<L> &&
     requires(L& layer, const L& constant, const Capacity& capacity, const Pass<D>& pass, typename L::Cache& cache,
-             const Stream<const typename L::Element>& x, const Stream<typename L::Element>& d) {
+             const ResidualStream<const typename L::Element>& x, const ResidualStream<typename L::Element>& d) {
   { constant.make_cache(pass.device, capacity) } -> std::same_as<typename L::Cache>;
-  { constant.forward(x, pass, cache) } -> std::same_as<Stream<const typename L::Element>>;
+  { constant.forward(x, pass, cache) } -> std::same_as<ResidualStream<const typename L::Element>>;
   layer.backward(x, d, pass, cache);
 };
 
@@ -67,8 +67,8 @@ class Block {
 
   /// `kv`: this block's cached keys and values, in generation. @throws ArgumentError when a post-norm block is given a
   /// branch
-  [[nodiscard]] Stream<const Element> forward(const Stream<const Element>& x, const Pass<D>& pass, Cache& cache,
-                                              const KvView<kv_t<P>>& kv = {}) const {
+  [[nodiscard]] ResidualStream<const Element> forward(const ResidualStream<const Element>& x, const Pass<D>& pass,
+                                                      Cache& cache, const KvView<kv_t<P>>& kv = {}) const {
     const auto rows = x.residual.rows;
     if (pre_norm_) {
       static_cast<void>(attention.forward(norm1.forward(x, pass, cache.norm1), pass, cache.attention, kv));
@@ -85,7 +85,8 @@ class Block {
   }
 
   /// See the concept below.
-  void backward(const Stream<const Element>& x, const Stream<Element>& d, const Pass<D>& pass, const Cache& cache) {
+  void backward(const ResidualStream<const Element>& x, const ResidualStream<Element>& d, const Pass<D>& pass,
+                const Cache& cache) {
     const auto rows = x.residual.rows;
     const auto residual = d.residual;
     const auto mid = middle(x, cache, rows);
@@ -121,12 +122,13 @@ class Block {
 
  private:
   /// The stream after attention, before the feed-forward layer.
-  [[nodiscard]] Stream<const Element> middle(const Stream<const Element>& x, const Cache& cache, index_t rows) const {
+  [[nodiscard]] ResidualStream<const Element> middle(const ResidualStream<const Element>& x, const Cache& cache,
+                                                     index_t rows) const {
     const auto residual = pre_norm_ ? norm1.value(x, cache.norm1) : x.residual;
     return {residual, cache.attention.y.rows(rows), attention_dropout_};
   }
   /// Post-norm: the stream after the feed-forward layer, which norm2 normalises.
-  [[nodiscard]] Stream<const Element> end(const Cache& cache, index_t rows) const {
+  [[nodiscard]] ResidualStream<const Element> end(const Cache& cache, index_t rows) const {
     return {cache.norm1.y.rows(rows), cache.feed_forward.y.rows(rows), feed_forward_dropout_};
   }
 

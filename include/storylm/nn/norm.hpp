@@ -17,7 +17,7 @@ namespace storylm::nn {
 /// The residual stream between layers: its value is residual + dropout(branch). The next norm adds the branch, in the
 /// same pass over memory in which it normalises; so post-norm and pre-norm blocks are the same code.
 template <class Element>
-struct Stream {
+struct ResidualStream {
   MatrixView<Element> residual;  ///< (tokens, width)
   MatrixView<Element> branch{};  ///< (tokens, width) or none
   Dropout dropout{};             ///< of the branch
@@ -62,7 +62,7 @@ class Norm {
   }
 
   /// Normalises the stream's value; returns y. The value itself is value(x, cache) afterwards.
-  [[nodiscard]] MatrixView<const Element> forward(const Stream<const Element>& x, const Pass<D>& pass,
+  [[nodiscard]] MatrixView<const Element> forward(const ResidualStream<const Element>& x, const Pass<D>& pass,
                                                   Cache& cache) const {
     const auto rows = x.residual.rows;
     const auto y = cache.y.rows(rows);
@@ -77,12 +77,12 @@ class Norm {
     return y;
   }
   /// residual + dropout(branch), as the last forward with this stream and cache made it.
-  [[nodiscard]] static MatrixView<const Element> value(const Stream<const Element>& x, const Cache& cache) {
+  [[nodiscard]] static MatrixView<const Element> value(const ResidualStream<const Element>& x, const Cache& cache) {
     return x.branch ? cache.sum.rows(x.residual.rows) : x.residual;
   }
   /// dx.residual = plus + d(loss)/d(sum), dx.branch likewise through the dropout. dx.residual may be plus or dy; `plus`
   /// may be none, dx.branch must be there exactly if x.branch is.
-  void backward(const Stream<const Element>& x, MatrixView<const Element> dy, const Stream<Element>& dx,
+  void backward(const ResidualStream<const Element>& x, MatrixView<const Element> dy, const ResidualStream<Element>& dx,
                 const Pass<D>& pass, const Cache& cache, MatrixView<const Element> plus = {}) {
     const auto stats = cache.stats.rows(dy.rows);
     if constexpr (has_bias) {

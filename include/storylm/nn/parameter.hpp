@@ -26,6 +26,12 @@ class Parameter {
   explicit Parameter(Shape shape) : Parameter(shape, shape.rank() > 1) {}
   /// @param decay whether weight decay applies
   Parameter(Shape shape, bool decay) : shape_(shape), decay_(decay) {}
+  /// Not copied: a copy would share value and gradient with the original.
+  Parameter(const Parameter&) = delete;
+  Parameter& operator=(const Parameter&) = delete;
+  Parameter(Parameter&&) noexcept = default;             ///< the same memory under another address
+  Parameter& operator=(Parameter&&) noexcept = default;  ///< the same memory under another address
+  ~Parameter() = default;
 
   /// Of the value.
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }

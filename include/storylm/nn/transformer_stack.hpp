@@ -59,14 +59,14 @@ class TransformerStack {
 
   /// Activations of one packed batch. A training cache has a block cache per block, an inference cache two, in turn.
   struct Cache {
-    Capacity capacity;                               ///< what it is made for
-    typename Embedding<P, D>::Cache embedding;       ///< of the embedding
-    std::vector<typename BlockLayer::Cache> blocks;  ///< one per block, or two
-    typename NormLayer<P, D>::Cache norm;            ///< of the final norm
-    typename Head<P, D>::Cache head;                 ///< training only
-    std::vector<Stream<const Element>> streams;      ///< what went into each block, and into the final norm
-    bool training = false;                           ///< it can be used for backward
-    index_t forward_tokens = -1;                     ///< of the batch of the last training forward
+    Capacity capacity;                                   ///< what it is made for
+    typename Embedding<P, D>::Cache embedding;           ///< of the embedding
+    std::vector<typename BlockLayer::Cache> blocks;      ///< one per block, or two
+    typename NormLayer<P, D>::Cache norm;                ///< of the final norm
+    typename Head<P, D>::Cache head;                     ///< training only
+    std::vector<ResidualStream<const Element>> streams;  ///< what went into each block, and into the final norm
+    bool training = false;                               ///< it can be used for backward
+    index_t forward_tokens = -1;                         ///< of the batch of the last training forward
   };
 
   /// @throws ArgumentError when config and options do not make a model, or name other layer types than this has
@@ -308,7 +308,7 @@ void TransformerStack<P, D, N, F>::backward(const Pass<D>& pass, Cache& cache) {
   const auto matrix = [&] {
     return MatrixView<Element>(scratch.template take<Element>(rows * config_.d_model), rows, config_.d_model);
   };
-  const Stream<Element> d{matrix(), matrix(), {}};  // gradient of the stream, block by block in place
+  const ResidualStream<Element> d{matrix(), matrix(), {}};  // gradient of the stream, block by block in place
   const auto dweight = head.weight ? head.weight->gradient() : embedding.weight.gradient();
   const auto dhidden = head.backward(rows, dweight, pass, cache.head);
 
