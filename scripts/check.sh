@@ -13,7 +13,7 @@ check_format() {
   git ls-files '*.hpp' '*.cpp' '*.cuh' '*.cu' | xargs -r clang-format --dry-run --Werror
 }
 
-# Without -march=native, as a distributor builds: the code picks its instruction set when it runs.
+# Without -march=native, as a distributor builds: vectors are those of the plainest machine.
 check_portable() {
   configure build/check/portable -DCMAKE_BUILD_TYPE=Release -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON
   build build/check/portable all

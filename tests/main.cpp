@@ -2,9 +2,9 @@
 /// @file
 /// @brief main() of every test: doctest's, except that a run in which no test case ran is a failure.
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <doctest/doctest.h>
-
 #include <iostream>
+
+#include <doctest/doctest.h>
 
 namespace {
 

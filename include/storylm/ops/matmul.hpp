@@ -15,7 +15,8 @@
 namespace storylm::ops {
 
 /// C (m, n) = op(A) op(B) [+ C] [+ bias (n) on every row]; op(A) is (m, k), op(B) is (k, n), transposed as `flags` say.
-/// Equal shapes and values give equal bits, whatever the number of threads. @throws ShapeError, ArgumentError when c overlaps a or b
+/// Equal shapes and values give equal bits, whatever the number of threads. @throws ShapeError, ArgumentError when c
+/// overlaps a or b
 template <Device D, class TC, class TA, class TB>
 void matmul(const D& device, MatrixView<TC> c, MatrixView<TA> a, MatrixView<TB> b, MatmulFlags flags = {},
             const std::type_identity_t<TC>* bias = nullptr) {
