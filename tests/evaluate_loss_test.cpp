@@ -59,7 +59,9 @@ TEST_CASE("the mean over all target tokens, however stories are batched and cut"
   REQUIRE(all.size() == 1);
   const double expected = loss_sum(model, all[0]) / static_cast<double>(all.targets());
   CHECK(expected > 2.0);
-  for (const auto& [batch_size, tokens] : {std::pair<index_t, index_t>{30, 0}, {7, 0}, {1, 0}, {30, 15}, {11, 40}}) {
+  for (const auto& sizes : {std::pair<index_t, index_t>{30, 0}, {7, 0}, {1, 0}, {30, 15}, {11, 40}}) {
+    const auto batch_size = sizes.first;  // clang 14 captures no structured bindings
+    const auto tokens = sizes.second;
     CAPTURE(batch_size);
     CAPTURE(tokens);
     const Meter meter = measured(model, batch_size, tokens);
