@@ -39,6 +39,7 @@ struct Flags {
   double clip_norm = 1.0;
   std::uint64_t seed = 1;
   int threads = 0;
+  std::string dtype = "float32";
 };
 
 /// Packed batches of all steps one after another; targets of -100 are none, as in PyTorch.
@@ -84,25 +85,27 @@ void save_logits(const std::filesystem::path& path, const Model& model, const Pa
   auto cache = model.make_inference_cache(batch.capacity());
   const Pass<Cpu> pass{.device = model.device(), .batch = batch.view()};
   const Shape shape{batch.tokens(), model.shape().vocab_size};
-  Tensor<float, Cpu> logits(shape, model.device());
+  using Element = typename Model::Element;
+  Tensor<Element, Cpu> logits(shape, model.device());
   model.logits(model.hidden(pass, cache), logits.matrix(), pass);
   const auto tokens = static_cast<std::size_t>(batch.tokens());
   const auto sequences = static_cast<std::size_t>(batch.sequences());
-  const std::vector<float> values = logits.to_host();
+  const std::vector<Element> values = logits.to_host();
   io::SafetensorsWriter writer;
   writer.add<std::int32_t>("ids", {batch.tokens()}, std::span(pass.batch.ids, tokens));
   writer.add<std::int32_t>("offsets", {batch.sequences() + 1}, std::span(pass.batch.offsets, sequences + 1));
-  writer.add<float>("logits", shape, values);
+  writer.add<Element>("logits", shape, values);
   writer.save(path);
 }
 
-template <TransformerConfig C>
+template <TransformerConfig C, class T>
 void run(const Flags& flags, const TokenFile& tokens) {
   const Cpu device({.threads = flags.threads});
-  TransformerLM<C> model(device, {.seed = flags.seed});
+  using Model = TransformerLM<C, T>;
+  Model model(device, {.seed = flags.seed});
   optim::Adam adam(model.parameters());
   StoryLoader loader(tokens, {.batch_size = flags.batch_size, .max_len = flags.max_len, .seed = flags.seed});
-  train::Step<TransformerLM<C>> step(model, loader.capacity());
+  train::Step<Model> step(model, loader.capacity());
   const std::uint64_t tokenizer = tokens.info().tokenizer_hash;
   save_model(flags.output_dir / "initial.safetensors", model, tokenizer);
 
@@ -131,6 +134,7 @@ void run(const Flags& flags, const TokenFile& tokens) {
   save_model(flags.output_dir / "final.safetensors", model, tokenizer);
   save_logits(flags.output_dir / "logits.safetensors", model, (*batch)[0]);
   const boost::json::object report{{"model", flags.model},
+                                   {"dtype", flags.dtype},
                                    {"steps", flags.steps},
                                    {"batch_size", flags.batch_size},
                                    {"max_len", flags.max_len},
@@ -151,6 +155,8 @@ int compare_training(const Flags& flags) {
   positive("--steps", flags.steps);
   positive("--batch-size", flags.batch_size);
   positive("--lr", flags.lr);
+  expects<ArgumentError>(flags.dtype == "float32" || flags.dtype == "float64", "compare_training",
+                         "--dtype must be float32 or float64: ", flags.dtype);
   program::ComputeFlags::check_threads(flags.threads);
   const TokenFile tokens(flags.data_dir / "stories.tokens");
   tokens.verify();
@@ -160,7 +166,7 @@ int compare_training(const Flags& flags) {
   program::with_preset(flags.model, tokens.info().vocab_size, [&]<TransformerConfig C>() {
     expects<ArgumentError>(flags.max_len <= C.max_len, "compare_training", "--max-len ", flags.max_len,
                            " exceeds the model's ", C.max_len);
-    run<C>(flags, tokens);
+    flags.dtype == "float64" ? run<C, double>(flags, tokens) : run<C, float>(flags, tokens);
   });
   return 0;
 }
@@ -180,6 +186,7 @@ int main(int argc, char** argv) {
   app.add_option("--lr", flags.lr, "Adam's learning rate")->capture_default_str();
   app.add_option("--clip-norm", flags.clip_norm, "largest norm of all gradients")->capture_default_str();
   app.add_option("--seed", flags.seed, "of initial values and shuffling")->capture_default_str();
+  app.add_option("--dtype", flags.dtype, "float32 or float64")->capture_default_str();
   program::ComputeFlags::add_threads_flag(app, flags.threads);
   return program::run(app, argc, argv, [&] { return compare_training(flags); });
 }
