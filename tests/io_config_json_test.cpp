@@ -113,7 +113,7 @@ TEST_CASE("numbers out of range are refused, fields that are not known are left 
   object["later"] = "more";
   CHECK(refusal(object).empty());
   object["n_heads"] = -1;
-  CHECK(refusal(object) == "[config] x.safetensors: config: n_heads must not be negative: -1");
+  CHECK(refusal(object) == "[config] x.safetensors: config: n_heads must be in [0, 4194304]: -1");
   for (const boost::json::value& value : {boost::json::value(3000000000), boost::json::value(2.5),
                                           boost::json::value(true), boost::json::value(boost::json::array{1})}) {
     object["n_heads"] = value;

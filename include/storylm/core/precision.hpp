@@ -3,8 +3,6 @@
 /// @brief Mixed precision as types: which dtype weights, activations, the residual stream and the KV cache have.
 #pragma once
 
-#include <concepts>
-
 #include <storylm/core/dtype.hpp>
 
 namespace storylm {
@@ -18,8 +16,6 @@ struct Precision {
   using activations = Activations;  ///< between layers
   using residual = Residual;        ///< of the residual stream
   using kv = Kv;                    ///< of cached keys and values
-  static_assert(std::same_as<Weights, Activations> && std::same_as<Activations, Residual>,
-                "storylm: Precision: weights, activations and residual stream of different dtypes have no kernels yet");
 };
 
 namespace detail {

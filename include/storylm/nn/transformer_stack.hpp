@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -50,6 +51,9 @@ using KvViews = std::vector<KvView<kv_t<P>>>;
 /// @tparam FeedForward Mlp or SwiGlu
 template <class P, Device D, template <class, class> class NormLayer, template <class, class> class FeedForward>
 class TransformerStack {
+  static_assert(std::same_as<weight_t<P>, activation_t<P>> && std::same_as<activation_t<P>, residual_t<P>>,
+                "storylm: no kernels yet for weights, activations and a residual stream of different dtypes");
+
  public:
   using precision = P;                                     ///< dtype or Precision
   using device_type = D;                                   ///< where it computes
