@@ -148,4 +148,6 @@ if [ "${#missing[@]}" -gt 0 ] || [ "$boost_missing" = yes ]; then
   fi
 fi
 check_versions
+echo 'int main() {}' | "${compiler[@]}" -fopenmp -x c++ - -o /dev/null >/dev/null 2>&1 ||
+  say "note: ${compiler[*]} has no OpenMP (clang's is in libomp-dev); everything will run on one thread"
 say "everything needed is here"
