@@ -3,8 +3,8 @@
 """Trains the same model on the same batches from the same weights with storylm and with PyTorch; compares the losses.
 
     python compare_training.py --data-dir DATA --output-dir OUT [--program build/bin/compare_training]
-                               [--model story_24m] [--steps 200] [--batch-size 8] [--max-len 128] [--threads N]
-                               [--dtype float64] [--control]
+                               [--model story_24m] [--steps 200] [--batch-size 4] [--max-len 64] [--threads N]
+                               [--dtype float32] [--control]
 
 DATA is a folder that prepare_stories made, with the model's vocabulary. The program (cmake --build build --target
 compare_training) trains first and leaves initial weights, batches and losses in OUT; then PyTorch trains the module of
@@ -145,11 +145,11 @@ def main():
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "build" / "bin" / "compare_training")
     parser.add_argument("--model", default="story_24m", help="default: story_24m")
     parser.add_argument("--steps", type=int, default=200, help="default: 200")
-    parser.add_argument("--batch-size", type=int, default=8, help="stories a step, default: 8")
-    parser.add_argument("--max-len", type=int, default=128, help="default: 128")
+    parser.add_argument("--batch-size", type=int, default=4, help="stories a step, default: 4")
+    parser.add_argument("--max-len", type=int, default=64, help="default: 64")
     parser.add_argument("--lr", type=float, default=3e-4, help="default: 3e-4")
     parser.add_argument("--threads", type=int, default=0, help="of both; 0: as many as the machine offers")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"], help="default: float32")
+    parser.add_argument("--dtype", default="float64", choices=["float32", "float64"], help="default: float64")
     parser.add_argument("--control", action="store_true", help="PyTorch a second time, from weights a bit apart")
     flags = parser.parse_args()
     options = ("data_dir", "output_dir", "model", "steps", "batch_size", "max_len", "lr", "threads", "dtype")
