@@ -14,9 +14,9 @@ scripts/setup.sh
 
 heading "building the programs"
 configure build -DCMAKE_BUILD_TYPE=Release -DSTORYLM_BUILD_EXAMPLES=ON >/dev/null
-build build make_stories prepare_stories train_stories generate_stories
+build build make_stories prepare_stories train_stories generate_stories >&2
 
-make_model $demo $bin
+make_model $demo $bin >&2
 echo "loss curves: $demo/run/loss.svg" >&2
 
 heading "three stories"
