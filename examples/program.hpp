@@ -52,7 +52,10 @@ inline void catch_stop_signals() {
   };
   std::signal(SIGINT, handler);
   std::signal(SIGTERM, handler);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is a failed write with an error, not the end
 }
+/// From now on a closed pipe is a failed write: for programs whose output to a terminal is not what they are run for.
+inline void survive_closed_pipes() { std::signal(SIGPIPE, SIG_IGN); }
 /// 130 after SIGINT, 143 after SIGTERM.
 inline int stopped_exit_code() { return 128 + stop_signal; }
 

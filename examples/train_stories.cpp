@@ -95,8 +95,8 @@ class Training {
         model_(device_, {.dropout = flags.dropout, .seed = flags.seed}),
         optimizer_(model_.parameters()),
         schedule_({.lr = flags.lr, .factor = 0.3, .patience = 10}),
-        loader_(data.tokens, loader_options(flags, tokenizer_), Split::train),
-        validation_(data.tokens, loader_options(flags, tokenizer_), Split::validation),
+        loader_(data.tokens, loader_options(flags, tokenizer_, data.tokens), Split::train),
+        validation_(data.tokens, loader_options(flags, tokenizer_, data.tokens), Split::validation),
         step_(model_, loader_.capacity(), flags.seed),
         validation_loss_(model_, validation_.capacity()),
         generator_(model_, 1),
@@ -139,8 +139,9 @@ class Training {
   }
 
  private:
-  static LoaderOptions loader_options(const program::TrainFlags& flags, const SentencePieceTokenizer& tokenizer) {
-    const index_t all = flags.batch_size * (flags.max_len - 1);
+  static LoaderOptions loader_options(const program::TrainFlags& flags, const SentencePieceTokenizer& tokenizer,
+                                      const TokenFile& stories) {
+    const index_t all = std::min(flags.batch_size, std::max<index_t>(1, stories.size())) * (flags.max_len - 1);
     return {.batch_size = flags.batch_size,
             .max_len = flags.max_len,
             .seed = flags.seed,
@@ -305,6 +306,7 @@ class Training {
 int train_stories(const program::TrainFlags& flags) {
   flags.check();
   program::catch_stop_signals();
+  program::survive_closed_pipes();  // `train_stories ... 2>&1 | head` must not lose steps
   program::StoryData data(flags.data_dir);
   const std::size_t prompt = program::StoryText(data.tokenizer, flags.prompt).prompt_ids().size();
   int code = 0;
