@@ -242,8 +242,7 @@ TEST_CASE("when the disk is full the exit code is 1 and the old files are untouc
   REQUIRE(prepare(paths(folder / "shards", folder / "out") + " --vocab-size 320 --max-stories 50").code == 0);
   const std::string before = read_bytes(folder / "out/stories.tokens");
   // The size of files is limited to 4 KiB.
-  const Result result =
-      prepare(paths(folder / "shards", folder / "out") + " --vocab-size 320", "ulimit -f 8;");
+  const Result result = prepare(paths(folder / "shards", folder / "out") + " --vocab-size 320", "ulimit -f 8;");
   CHECK(result.code == 1);
   CHECK(contains(result.err, "cannot write"));
   CHECK(read_bytes(folder / "out/stories.tokens") == before);
