@@ -27,6 +27,7 @@
 #include <storylm/evaluate/loss.hpp>
 #include <storylm/generate/generator.hpp>
 #include <storylm/models/transformer_lm.hpp>
+#include <storylm/ops/peak.hpp>
 #include <storylm/optim/adam.hpp>
 #include <storylm/optim/clip.hpp>
 #include <storylm/optim/schedules.hpp>

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <storylm/models/presets.hpp>
+#include <storylm/ops/peak.hpp>
 #include <storylm/train/flops.hpp>
 
 using namespace storylm;
@@ -30,7 +31,7 @@ TEST_CASE("grouped queries have smaller keys and values, SwiGLU a third matrix, 
 }
 
 TEST_CASE("the machine's peak is a plausible number") {
-  const double peak = train::peak_flops<float>(Cpu({.threads = 1}));
+  const double peak = ops::peak_flops<float>(Cpu({.threads = 1}));
   CHECK(peak > 1e8);
   CHECK(peak < 1e13);
 }

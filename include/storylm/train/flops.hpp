@@ -4,7 +4,6 @@
 #pragma once
 
 #include <storylm/nn/transformer_config.hpp>
-#include <storylm/ops/peak.hpp>
 
 namespace storylm::train {
 
@@ -19,8 +18,5 @@ namespace storylm::train {
   const double weights = c.n_layers * block + static_cast<double>(c.vocab_size) * c.d_model;
   return 6.0 * weights + 6.0 * c.n_layers * q * length;
 }
-
-/// Peak rate of this device for products of T, measured in a tenth of a second. FLOP/s.
-using ops::peak_flops;
 
 }  // namespace storylm::train
