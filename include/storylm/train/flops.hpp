@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief Floating-point work of a training step, and the machine's peak: what "share of peak" is made of.
+/// @brief Floating-point work of a training step; beside ops::peak_flops it gives the share of the machine's peak.
 #pragma once
 
 #include <storylm/nn/transformer_config.hpp>
