@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <string_view>
+#include <vector>
 
 #include <storylm/core/error.hpp>
 #include <storylm/core/scratch.hpp>
@@ -19,6 +20,7 @@ namespace storylm {
 template <class D>
 concept Device = std::copyable<D> && requires(const D& d, void* p, const void* q, std::size_t bytes) {
   { D::name } -> std::convertible_to<std::string_view>;
+  { D::host_memory } -> std::convertible_to<bool>;
   { d.allocate(bytes) } -> std::same_as<void*>;
   d.deallocate(p);
   d.fill_zero(p, bytes);
@@ -27,6 +29,8 @@ concept Device = std::copyable<D> && requires(const D& d, void* p, const void* q
   d.copy(p, q, bytes);
   d.synchronize();
   d.scratch();
+  typename D::Readback;   // (device, bytes): post(from) orders a copy to the host, wait() gives it
+  typename D::Recording;  // run(device, work): the same work again and again
 };
 
 /// What a Cpu is made with.
@@ -41,6 +45,8 @@ class Cpu {
  public:
   /// What programs call it.
   static constexpr std::string_view name = "cpu";
+  /// The host reads and writes its memory as it is.
+  static constexpr bool host_memory = true;
   /// Of every allocation, in bytes.
   static constexpr std::align_val_t alignment{64};
 
@@ -81,6 +87,32 @@ class Cpu {
 
   /// A frame of the context's scratch stack; memory taken from it lives as long as the frame.
   [[nodiscard]] Scratch scratch() const { return Scratch(context_->scratch); }
+
+  /// A few bytes on their way to the host; here they are there already, and post() keeps a copy.
+  class Readback {
+   public:
+    /// Room for `bytes`.
+    Readback(const Cpu& /*device*/, std::size_t bytes) : bytes_(bytes) {}
+    /// Copies what `from` is now.
+    void post(const void* from) { std::memcpy(bytes_.data(), from, bytes_.size()); }
+    /// What the last post() copied; valid until the next.
+    [[nodiscard]] const void* wait() const noexcept { return bytes_.data(); }
+
+   private:
+    std::vector<std::byte> bytes_;
+  };
+  /// Work that is given to the device again and again; here each time anew.
+  class Recording {
+   public:
+    /// Does the work. @throws whatever it throws
+    template <class Work>
+    void run(const Cpu& /*device*/, Work&& work) {
+      work();
+    }
+    /// It never replays.
+    [[nodiscard]] static constexpr bool recorded() noexcept { return false; }
+  };
+
   /// The number of threads asked for; 0 means all. kernels/cpu/parallel.hpp interprets it.
   [[nodiscard]] int threads() const noexcept { return context_->threads; }
 

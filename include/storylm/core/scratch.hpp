@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -56,6 +57,8 @@ class ScratchStack {
     std::size_t offset_;
   };
 
+  /// Blocks it has asked for so far: the number stands still once every frame finds room.
+  [[nodiscard]] std::uint64_t growths() const noexcept { return growths_; }
   /// Bytes it holds, in use or not.
   [[nodiscard]] std::size_t capacity() const noexcept {
     std::size_t bytes = 0;
@@ -76,8 +79,10 @@ class ScratchStack {
         blocks_.reserve(blocks_.size() + 1);
         const std::size_t size = std::max({bytes, capacity(), std::size_t{1} << 16U});
         blocks_.push_back({memory_.allocate(size), size});
+        ++growths_;
       } else if (blocks_[used_blocks_].bytes < bytes) {
         void* bigger = memory_.allocate(bytes);
+        ++growths_;
         memory_.deallocate(blocks_[used_blocks_].data);
         blocks_[used_blocks_] = {bigger, bytes};
       }
@@ -101,6 +106,7 @@ class ScratchStack {
     offset_ = 0;
     try {  // one block for next time; without the memory for it, the next frame grows again
       blocks_.push_back({memory_.allocate(total), total});
+      ++growths_;
     } catch (...) {
       blocks_.clear();
     }
@@ -111,6 +117,7 @@ class ScratchStack {
   std::size_t used_blocks_ = 0;
   std::size_t offset_ = 0;
   std::size_t depth_ = 0;
+  std::uint64_t growths_ = 0;
 };
 
 }  // namespace storylm

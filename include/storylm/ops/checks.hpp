@@ -39,7 +39,7 @@ inline void expects_batch(std::string_view op, const DropoutSpec& dropout, const
 template <Device D>
 void expects_indices(std::string_view op, std::string_view name, const D& /*device*/, const std::int32_t* values,
                      index_t count, index_t limit, bool or_negative = false) {
-  if constexpr (std::same_as<D, Cpu>) {
+  if constexpr (D::host_memory) {
     for (index_t i = 0; i < count; ++i) {
       expects<ShapeError>(values[i] < limit && (or_negative || values[i] >= 0), op, name, ' ', i, " is ", values[i],
                           ", expected less than ", limit, or_negative ? "" : " and not negative");

@@ -66,7 +66,7 @@ void sample(const D& device, std::span<token_t> out, MatrixView<T> logits, const
   if (has_history)
     detail::expects_indices("sample", "position", device, request.positions, logits.rows, request.capacity);
   kernel<op::sample, D, Element>::run(device, out.data(), logits, request);
-  if constexpr (std::same_as<D, Cpu>) expects_sampled(out, request.stories, request.positions);
+  if constexpr (D::host_memory) expects_sampled(out, request.stories, request.positions);
 }
 
 }  // namespace storylm::ops

@@ -67,7 +67,7 @@ class Packed {
   /// Appends one sequence. `targets` is empty (none has a target) or as long as `ids`; positions count from
   /// `first_position`. @throws ShapeError when it does not fit
   void append(std::span<const token_t> ids, std::span<const token_t> targets, std::uint32_t ordinal,
-              index_t first_position = 0) requires std::same_as<D, Cpu> {
+              index_t first_position = 0) requires D::host_memory {
     const auto length = static_cast<index_t>(ids.size());
     expects<ShapeError>(targets.empty() || targets.size() == ids.size(), "Packed::append", "the sequence has ", length,
                         " tokens and ", targets.size(), " targets");

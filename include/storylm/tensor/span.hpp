@@ -34,7 +34,7 @@ inline constexpr index_t host_chunk_elements = index_t{1} << 20U;
 /// as it is, in one piece; of other devices at most host_chunk_elements are on the host at a time.
 template <Dtype T, Device D, class F>
 void for_each_host_chunk(const T* data, index_t size, const D& device, F&& consume) {
-  if constexpr (std::same_as<D, Cpu>) {
+  if constexpr (D::host_memory) {
     if (size != 0) consume(index_t{0}, std::span<const T>(data, static_cast<std::size_t>(size)));
   } else {
     std::vector<T> chunk(static_cast<std::size_t>(std::min(size, host_chunk_elements)));
