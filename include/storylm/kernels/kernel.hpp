@@ -128,6 +128,16 @@ struct matmul {};
 /// `<TA, TB, TC>` run(d, C, A, B, bias): C (m, n) = A (m, k) B (n, k)^T [+ bias]. The bits of a row of C depend on that
 /// row of A and on B only: not on m, threads, or the other rows. For generation and scoring.
 struct matmul_rows {};
+/// `<T, TG>` run(d, dweight, dbias, dy, x): dweight (out, in) += dy^T x, dbias (out) += sums of dy's columns; dy
+/// (tokens, out), x (tokens, in), dbias may be null. Optional: ops::linear_gradient does without by matmul and
+/// column_sum.
+struct linear_gradient {};
+/// `<T>` run(d, y, saved, x, weight, bias, activation, dropout, batch, row_invariant): y (tokens, width) = dropout(f(x
+/// weight^T + bias)), bias may be null, row_invariant as matmul_rows; saved (tokens, saved_columns(activation, width))
+/// is between run and backward(d, dpre, dy, weight, y, saved, activation, dropout, batch): dpre (tokens, width) = f'
+/// dropout'(dy weight), weight (columns of dy, width), the gradient of what f was given. Optional:
+/// ops::linear_activation does without by matmul and activation.
+struct linear_activation {};
 /// `<T, TS>` run(d, dsum, X): dsum[c] += sum over rows r of X[r, c]; X (rows, cols) of T, dsum (cols) of TS.
 struct column_sum {};
 /// `<T>` run(d, y, x, activation, dropout, batch): y = dropout(f(x)), all (tokens, width); y may be x where
