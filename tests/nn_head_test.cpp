@@ -89,7 +89,7 @@ TEST_CASE("head: loss by its formula; hidden states, weight and bias by differen
 }
 
 TEST_CASE("rows beyond the chunk of 1,024: the same as in pieces") {
-  constexpr index_t rows = 2 * Head::chunk + 100;
+  constexpr index_t rows = 2 * 1024 + 100;
   Head head({.width = 3, .vocab_size = 7});
   const Cpu cpu;
   auto store = nn::allocate<double>(head, cpu, nn::Gradients::yes);

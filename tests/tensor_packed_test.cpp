@@ -35,6 +35,20 @@ TEST_CASE("sequences lie one after another; an empty one takes no row") {
   CHECK(batch.target_count() == 2);
 }
 
+TEST_CASE("a revision tells batches and their changes apart, also of batches at one address") {
+  std::uint64_t before = 0;
+  for (int i = 0; i < 2; ++i) {
+    Packed<Cpu> batch({.tokens = 4, .sequences = 2, .longest = 4}, Cpu{});
+    CHECK((i == 0 || batch.revision() != before));
+    const auto empty = batch.revision();
+    batch.append(Ids{1}, {}, 0);
+    CHECK(batch.revision() != empty);
+    const Packed<Cpu> moved(std::move(batch));
+    before = moved.revision();
+    CHECK(first(moved.view().ids, 1) == Ids{1});
+  }
+}
+
 TEST_CASE("clear empties it, and filling it again allocates nothing") {
   Packed<Cpu> batch({.tokens = 6, .sequences = 2, .longest = 4}, Cpu{});
   batch.append(Ids{1, 2, 3, 4}, Ids{2, 3, 4, 5}, 0);

@@ -71,6 +71,7 @@
 #include <storylm/tensor/shape.hpp>
 #include <storylm/tensor/span.hpp>
 #include <storylm/tensor/tensor.hpp>
+#include <storylm/tensor/uploader.hpp>
 #include <storylm/tensor/view.hpp>
 #include <storylm/text/lower_case.hpp>
 #include <storylm/text/tokenizer.hpp>
@@ -81,6 +82,7 @@
 #include <storylm/train/loss_plot.hpp>
 #include <storylm/train/metrics.hpp>
 #include <storylm/train/progress.hpp>
+#include <storylm/train/recordings.hpp>
 #include <storylm/train/step.hpp>
 #include <storylm/version.hpp>
 

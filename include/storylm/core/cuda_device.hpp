@@ -78,6 +78,22 @@ class Cuda {
     STORYLM_CUDA_CHECK(cudaStreamWaitEvent(stream(), other.context_->fence.get(), 0));
   }
 
+  /// A point in the order of a device's work.
+  class Mark {
+    friend class Cuda;
+    cuda::Event event_;
+  };
+  /// `mark` becomes the end of what this was given so far. @throws CudaError
+  void mark(Mark& mark) const {
+    if (mark.event_ == nullptr) mark.event_ = cuda::make_event();
+    STORYLM_CUDA_CHECK(cudaEventRecord(mark.event_.get(), stream()));
+  }
+  /// What comes before `mark`, on any stream, comes before what this is given next. A mark never set is no wait.
+  /// @throws CudaError
+  void wait_for(const Mark& mark) const {
+    if (mark.event_ != nullptr) STORYLM_CUDA_CHECK(cudaStreamWaitEvent(stream(), mark.event_.get(), 0));
+  }
+
   /// Memory as it comes, on 256-byte boundaries. @throws CudaError
   [[nodiscard]] void* allocate(std::size_t bytes) const {
     ++context_->allocations;
@@ -281,7 +297,8 @@ inline void Cuda::copy_from_host(void* to, const void* from, std::size_t bytes) 
       STORYLM_CUDA_CHECK(cudaEventSynchronize(staging.free[staging.part].get()));
     }
     const std::size_t count = std::min(bytes - done, Staging::part_bytes - staging.used);
-    auto* const pinned = static_cast<std::byte*>(staging.memory.get()) + staging.part * Staging::part_bytes + staging.used;
+    auto* const pinned =
+        static_cast<std::byte*>(staging.memory.get()) + staging.part * Staging::part_bytes + staging.used;
     std::memcpy(pinned, static_cast<const std::byte*>(from) + done, count);
     STORYLM_CUDA_CHECK(
         cudaMemcpyAsync(static_cast<std::byte*>(to) + done, pinned, count, cudaMemcpyHostToDevice, stream()));

@@ -19,7 +19,8 @@ namespace detail {
 inline void expects_cuda_success(cudaError_t code, const char* call, const char* file, int line) {
   if (code == cudaSuccess) [[likely]]
     return;
-  fail<CudaError>("cuda", cudaGetErrorName(code), ": ", cudaGetErrorString(code), " (", call, ", ", file, ':', line, ')');
+  fail<CudaError>("cuda", cudaGetErrorName(code), ": ", cudaGetErrorString(code), " (", call, ", ", file, ':', line,
+                  ')');
 }
 }  // namespace detail
 

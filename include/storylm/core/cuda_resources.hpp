@@ -24,12 +24,12 @@ template <class Handle, auto Destroy>
 using Unique = std::unique_ptr<std::remove_pointer_t<Handle>, Destroyer<Destroy>>;
 }  // namespace detail
 
-using Stream = detail::Unique<cudaStream_t, cudaStreamDestroy>;              ///< an order of work
-using Event = detail::Unique<cudaEvent_t, cudaEventDestroy>;                 ///< a point in it
-using Pool = detail::Unique<cudaMemPool_t, cudaMemPoolDestroy>;              ///< where device memory comes from
-using Graph = detail::Unique<cudaGraph_t, cudaGraphDestroy>;                 ///< recorded work
+using Stream = detail::Unique<cudaStream_t, cudaStreamDestroy>;                ///< an order of work
+using Event = detail::Unique<cudaEvent_t, cudaEventDestroy>;                   ///< a point in it
+using Pool = detail::Unique<cudaMemPool_t, cudaMemPoolDestroy>;                ///< where device memory comes from
+using Graph = detail::Unique<cudaGraph_t, cudaGraphDestroy>;                   ///< recorded work
 using GraphExecution = detail::Unique<cudaGraphExec_t, cudaGraphExecDestroy>;  ///< recorded work, ready to run
-using PinnedMemory = detail::Unique<void*, cudaFreeHost>;                    ///< host memory that copies need not stage
+using PinnedMemory = detail::Unique<void*, cudaFreeHost>;  ///< host memory that copies need not stage
 
 /// A stream that does not wait for the legacy default stream. @throws CudaError
 [[nodiscard]] inline Stream make_stream() {

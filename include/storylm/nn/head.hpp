@@ -30,8 +30,7 @@ struct HeadOptions {
 template <class P, Device D>
 class Head {
  public:
-  using Element = activation_t<P>;        ///< dtype of activations
-  static constexpr index_t chunk = 1024;  ///< tokens whose logits are in memory at once
+  using Element = activation_t<P>;  ///< dtype of activations
 
   /// What a training forward leaves for backward: gradients of the *sum* of losses, not yet scaled.
   struct Cache {
@@ -44,6 +43,20 @@ class Head {
   explicit Head(HeadOptions options) : options_(options) {
     if (!options.tied) weight.emplace(Shape{options.vocab_size, options.width});
     if (options.bias) bias.emplace(Shape{options.vocab_size});
+  }
+
+  /// Tokens whose logits are in memory at once: few enough for a CPU's caches, enough to fill a GPU.
+  [[nodiscard]] index_t chunk() const {
+    if constexpr (D::host_memory) return 1024;
+    constexpr index_t most_bytes = index_t{256} << 20U;
+    constexpr index_t rows = 512;
+    return std::max(rows, most_bytes / (logits_stride() * static_cast<index_t>(sizeof(Element))) / rows * rows);
+  }
+  /// Elements from one row of logits to the next: on a GPU rows begin on 256-byte boundaries, for vector accesses and
+  /// tensor cores (50257 is no such number).
+  [[nodiscard]] index_t logits_stride() const {
+    constexpr index_t multiple = D::host_memory ? 1 : 128;
+    return (options_.vocab_size + multiple - 1) / multiple * multiple;
   }
 
   /// Memory for batches of up to `capacity`.
@@ -72,14 +85,15 @@ class Head {
       if (bias) pass.device.fill_zero(cache->dbias.data(), cache->dbias.bytes());
     }
     auto scratch = pass.device.scratch();
-    const index_t most = std::min(chunk, hidden.rows);
-    auto* const memory = scratch.template take<Element>(most * options_.vocab_size);  // (most, vocab_size)
-    auto* const losses = scratch.template take<accumulator_t<Element>>(most);         // (most)
-    for (index_t first = 0; first < hidden.rows; first += chunk) {
-      const index_t rows = std::min(chunk, hidden.rows - first);
+    const index_t chunk_rows = chunk();
+    const index_t most = std::min(chunk_rows, hidden.rows);
+    auto* const memory = scratch.template take<Element>(most * logits_stride());  // (most, vocab_size)
+    auto* const losses = scratch.template take<accumulator_t<Element>>(most);     // (most)
+    for (index_t first = 0; first < hidden.rows; first += chunk_rows) {
+      const index_t rows = std::min(chunk_rows, hidden.rows - first);
       const auto count = static_cast<std::size_t>(rows);
       const auto x = hidden.slice_rows(first, rows);
-      const MatrixView<Element> y(memory, rows, options_.vocab_size);
+      const MatrixView<Element> y(memory, rows, options_.vocab_size, logits_stride());
       logits(x, w, y, pass);
       ops::cross_entropy(pass.device, std::span(losses, count), y, std::span(pass.batch.targets + first, count),
                          cache != nullptr);

@@ -84,11 +84,14 @@ class Parameter {
     expects_part("Parameter::read_part", first, values.size());
     if constexpr (std::is_same_v<T, gradient_type>) {
       device_->copy_to_host(values.data(), value_ + first, values.size_bytes());
+      device_->synchronize();
     } else if (master_ != nullptr) {
       device_->copy_to_host(values.data(), master_ + first, values.size_bytes());
+      device_->synchronize();
     } else {
       std::vector<T> stored(values.size());
       device_->copy_to_host(stored.data(), value_ + first, stored.size() * sizeof(T));
+      device_->synchronize();
       std::transform(stored.begin(), stored.end(), values.begin(), [](T v) { return static_cast<gradient_type>(v); });
     }
   }
@@ -97,6 +100,7 @@ class Parameter {
     expects<ShapeError>(gradient_ != nullptr, "Parameter::gradient_to_host", "allocated without gradients");
     std::vector<gradient_type> values(static_cast<std::size_t>(size()));
     device_->copy_to_host(values.data(), gradient_, values.size() * sizeof(gradient_type));
+    device_->synchronize();
     return values;
   }
 

@@ -111,16 +111,14 @@ class TransformerStack {
   /// Adds the gradients of the loss, a mean over the step's targets, to all parameters.
   void backward(const Pass<D>& pass, Cache& cache);
 
-  /// The same with whatever holds a pass and a cache: train::Step, or your own.
-  template <class Step>
-  void forward(const Packed<D>& batch, Step& step) const {
-    forward(step.pass(batch), step.cache());
-  }
+  /// The same with whatever makes a pass of a batch and holds a cache: train::Step, or your own.
+  template <class Batch, class Step>
+  requires requires(Step& step, const Batch& batch) { step.pass(batch); }
+  void forward(const Batch& batch, Step& step) const { forward(step.pass(batch), step.cache()); }
   /// The same for backward.
-  template <class Step>
-  void backward(const Packed<D>& batch, Step& step) {
-    backward(step.pass(batch), step.cache());
-  }
+  template <class Batch, class Step>
+  requires requires(Step& step, const Batch& batch) { step.pass(batch); }
+  void backward(const Batch& batch, Step& step) { backward(step.pass(batch), step.cache()); }
 
   /// Names of parameters: embedding.weight, blocks.0.attention.qkv.weight, ..., norm.weight, head.weight.
   template <class Self, class F>

@@ -3,12 +3,16 @@
 /// @brief One training step's worth of state and memory, reused from step to step.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include <storylm/core/state.hpp>
 #include <storylm/core/step_state.hpp>
 #include <storylm/tensor/pass.hpp>
 #include <storylm/tensor/tensor.hpp>
+#include <storylm/tensor/uploader.hpp>
 
 namespace storylm::train {
 
@@ -26,6 +30,8 @@ struct StepResult {
 ///     optim::clip_grad_norm(model.parameters(), 1.0, step);
 ///     optimizer.step(step);
 ///
+/// and is the same on every device: batches are brought to where the model is.
+///
 /// @tparam Model a TransformerLM or nn::TransformerStack
 template <class Model>
 class Step {
@@ -38,7 +44,9 @@ class Step {
   Step(Model& model, const Capacity& capacity, std::uint64_t seed = 1)
       : model_(&model),
         cache_(model.make_training_cache(capacity)),
+        uploader_(capacity, model.device()),
         state_({static_cast<index_t>(sizeof(StepState))}, model.device()),
+        readbacks_{{{model.device(), sizeof(StepState)}, {model.device(), sizeof(StepState)}}},
         seed_(seed) {}
 
   /// Zeroes the gradients and writes the StepState. `targets`: the target tokens of all micro-batches of this step.
@@ -55,9 +63,11 @@ class Step {
   requires requires(const Batch& batch) { batch.targets(); }
   void begin(const Batch& batch, double lr) { begin(batch.targets(), lr); }
 
-  /// What forward and backward need for one micro-batch.
-  [[nodiscard]] Pass<device_type> pass(const Packed<device_type>& batch) {
-    return {.device = device(), .batch = batch.view(), .state = state(), .seed = seed_, .training = true};
+  /// What forward and backward need for one micro-batch, in host memory or the device's. A batch in host memory is
+  /// brought to the device by the first call, not by a second with the same batch.
+  template <Device Where>
+  [[nodiscard]] Pass<device_type> pass(const Packed<Where>& batch) {
+    return {.device = device(), .batch = uploader_(batch).view(), .state = state(), .seed = seed_, .training = true};
   }
   /// The model's training cache.
   [[nodiscard]] Cache& cache() noexcept { return cache_; }
@@ -70,13 +80,29 @@ class Step {
   /// Steps begun so far.
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
 
-  /// Reads loss and gradient norm back from the device.
-  [[nodiscard]] StepResult result() const {
-    StepState now;
-    device().copy_to_host(&now, state_.data(), sizeof(StepState));
-    device().synchronize();
-    return {.loss = now.loss_sum * now.inverse_targets, .grad_norm = now.grad_norm, .skipped = now.skip != 0};
+  /// Reads loss and gradient norm back from the device; waits for the step.
+  [[nodiscard]] StepResult result() {
+    expects<ArgumentError>(posted_ == taken_, "Step::result", posted_ - taken_, " posted results are not taken yet");
+    post_result();
+    return take_result();
   }
+  /// Orders loss and gradient norm of the step as it is now to the host, and waits for nothing: a loop that takes the
+  /// result when it has given the device the next step never lets it stand idle. @throws ArgumentError when two are
+  /// under way already
+  void post_result() {
+    expects<ArgumentError>(posted_ - taken_ < readbacks_.size(), "Step::post_result", posted_ - taken_,
+                           " results are not taken yet");
+    readbacks_[posted_++ % readbacks_.size()].post(state_.data());
+  }
+  /// The oldest result that was posted and not taken; waits for its step. @throws ArgumentError when there is none
+  [[nodiscard]] StepResult take_result() {
+    expects<ArgumentError>(posted_ != taken_, "Step::take_result", "no result was posted");
+    StepState then;
+    std::memcpy(&then, readbacks_[taken_++ % readbacks_.size()].wait(), sizeof(StepState));
+    return {.loss = then.loss_sum * then.inverse_targets, .grad_norm = then.grad_norm, .skipped = then.skip != 0};
+  }
+  /// Results posted and not yet taken.
+  [[nodiscard]] std::size_t pending_results() const noexcept { return posted_ - taken_; }
 
   /// The counters that random numbers depend on. Between steps there is nothing else.
   template <class Self, class F>
@@ -88,7 +114,11 @@ class Step {
  private:
   Model* model_;
   Cache cache_;
+  Uploader<device_type> uploader_;
   Tensor<std::uint8_t, device_type> state_;  // one StepState
+  std::array<typename device_type::Readback, 2> readbacks_;
+  std::size_t posted_ = 0;
+  std::size_t taken_ = 0;
   std::uint64_t steps_ = 0;
   std::uint64_t seed_;
 };

@@ -12,7 +12,8 @@ namespace cuda {
 
 /// A thread adds eight columns of one row.
 template <Element T>
-__global__ void __launch_bounds__(elementwise_threads) add_kernel(MatrixView<T> y, MatrixView<const T> x, bool aligned) {
+__global__ void __launch_bounds__(elementwise_threads)
+    add_kernel(MatrixView<T> y, MatrixView<const T> x, bool aligned) {
   const index_t groups = (y.cols + group_columns - 1) / group_columns;
   const index_t i = index_t{block_x()} * elementwise_threads + thread_index();
   if (i >= y.rows * groups) return;

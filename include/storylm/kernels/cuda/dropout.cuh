@@ -52,8 +52,8 @@ __device__ __forceinline__ RowToken token_of_row(const PackedView& batch, index_
 
 /// Bit i: column 8 group + i of the row is kept.
 __device__ __forceinline__ std::uint32_t kept_columns(const PhiloxKey& key, const DropoutArguments& dropout,
-                                                      std::uint32_t ordinal, std::uint32_t position,
-                                                      std::uint32_t head, std::uint32_t group) {
+                                                      std::uint32_t ordinal, std::uint32_t position, std::uint32_t head,
+                                                      std::uint32_t group) {
   const PhiloxCounter random = philox4x32({ordinal, position, head, group}, key);
   std::uint32_t kept = 0;
 #pragma unroll
