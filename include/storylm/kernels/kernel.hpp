@@ -86,7 +86,7 @@ struct KvView {
 
 /// One run of parameters in an arena and whether weight decay applies to it.
 struct ParameterSegment {
-  index_t offset = 0;  ///< of its first element
+  index_t offset = 0;  ///< of its first element: the beginning of a slot (tensor/arena.hpp), and of no other segment's
   index_t size = 0;    ///< elements
   bool decay = false;  ///< weight decay applies
 };
@@ -106,6 +106,13 @@ struct SgdConstants {
   double dampening = 0.0;     ///< keeps this share of a gradient out of the velocity
   double weight_decay = 0.0;  ///< added to the gradient
   bool nesterov = false;      ///< looks one step ahead
+};
+
+/// torch.amp.GradScaler's constants. Micikevicius et al., arXiv:1710.03740.
+struct GradScaleConstants {
+  double growth_factor = 2.0;           ///< of the scale after growth_interval good steps in a row
+  double backoff_factor = 0.5;          ///< of the scale after a step whose gradients were not finite
+  std::int32_t growth_interval = 2000;  ///< good steps until the scale grows
 };
 
 /// A flat arena as an optimizer sees it. `masters` is none where values are themselves accumulators.
@@ -195,6 +202,12 @@ struct sgd {};
 /// min(1, max_norm / (norm + 1e-6)) / loss_scale, max_norm <= 0: 1 / loss_scale; state->skip = 1 unless the norm is
 /// finite.
 struct clip {};
+/// `<T>` begin(d, scale, state): state->loss_scale = *scale, and state->skip = 1 until op::clip has looked at the
+/// gradients. update(d, scale, good_steps, constants, state): after a skipped step *scale *= backoff_factor and
+/// *good_steps = 0; else ++*good_steps, and at growth_interval *scale *= growth_factor where that is finite and
+/// *good_steps = 0. scale (float) and good_steps (int32) in device memory; products in double. T = half: no other dtype
+/// needs it.
+struct grad_scale {};
 /// `<T>` run(d, out, logits, request): out (rows) of token_t = one token drawn from each row of logits (rows, vocab) as
 /// SamplerOptions says (kernels/sampling.hpp), no_sample where none can be; what was drawn is also stored in
 /// request.history if there is one. The random number: block = philox({story, position, 0, 0}, derive_key(seed, 0,
