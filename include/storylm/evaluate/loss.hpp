@@ -8,6 +8,7 @@
 
 #include <storylm/tensor/pass.hpp>
 #include <storylm/tensor/tensor.hpp>
+#include <storylm/tensor/uploader.hpp>
 
 namespace storylm::evaluate {
 
@@ -20,16 +21,21 @@ class LossMeter {
 
   /// @param capacity of the largest batch
   LossMeter(const Model& model, const Capacity& capacity)
-      : model_(&model), cache_(model.make_inference_cache(capacity)), total_({1}, model.device()) {}
+      : model_(&model),
+        cache_(model.make_inference_cache(capacity)),
+        uploader_(capacity, model.device()),
+        total_({1}, model.device()) {}
 
   /// Forgets all batches.
   void reset() {
     model_->device().fill_zero(total_.data(), total_.bytes());
     targets_ = 0;
   }
-  /// Adds the losses of a batch. @throws ShapeError when it exceeds the capacity
-  void add(const Packed<device_type>& batch) {
-    const Pass<device_type> pass{.device = model_->device(), .batch = batch.view()};
+  /// Adds the losses of a batch in host memory or the device's; waits for nothing.
+  /// @throws ShapeError when it exceeds the capacity
+  template <Device Where>
+  void add(const Packed<Where>& batch) {
+    const Pass<device_type> pass{.device = model_->device(), .batch = uploader_(batch).view()};
     model_->loss(model_->hidden(pass, cache_), total_.data(), pass);
     targets_ += batch.target_count();
   }
@@ -47,6 +53,7 @@ class LossMeter {
  private:
   const Model* model_;
   typename Model::Cache cache_;
+  Uploader<device_type> uploader_;
   Tensor<double, device_type> total_;  // (1)
   index_t targets_ = 0;
 };
