@@ -215,8 +215,9 @@ void launch(const Cuda& device, void (*kernel)(Parameters...), dim3 grid, int th
                                             cudaFuncAttributeMaxDynamicSharedMemorySize,
                                             static_cast<int>(shared_bytes)));
   }
-  kernel<<<grid, static_cast<unsigned>(threads), shared_bytes, device.stream()> > >(
-      static_cast<Parameters>(arguments)...);
+  // clang-format off
+  kernel<<<grid, static_cast<unsigned>(threads), shared_bytes, device.stream()>>>(static_cast<Parameters>(arguments)...);
+  // clang-format on
   STORYLM_CUDA_CHECK(cudaGetLastError());
 }
 
