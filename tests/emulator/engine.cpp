@@ -58,6 +58,10 @@ struct Warp {
   std::array<float, warp_size> products[2][4];          // what mma gives
 };
 
+struct Slice {
+  std::size_t begin, end;
+};
+
 struct Engine {
   Random random;
   const void* kernel = nullptr;
@@ -77,6 +81,7 @@ struct Engine {
   std::size_t dynamic_bytes = 0;
   std::size_t shared_used = 0;
   std::size_t static_used = 0;
+  std::vector<Slice> slices;  // of shared memory that are in use; between them lies what no kernel may touch
 };
 
 Engine& engine() {
@@ -84,7 +89,7 @@ Engine& engine() {
   return *made;
 }
 
-void leave(Engine& e) { switch_fiber(*e.current->fiber, e.scheduler); }
+void leave(Engine& e, bool last = false) { switch_fiber(*e.current->fiber, e.scheduler, last); }
 
 std::string place_text(const Engine& e) {
   std::ostringstream text;
@@ -113,6 +118,7 @@ void land(const Copy& copy) {
 
 void entry() {
   Engine& e = engine();
+  begin_fiber(e.scheduler);
   try {
     (*e.body)();
   } catch (const std::exception& error) {
@@ -127,7 +133,7 @@ void entry() {
   warp.runnable &= ~(1U << static_cast<unsigned>(self.index % warp_size));
   self.where = "its end";
   --e.left;
-  for (;;) leave(e);
+  for (;;) leave(e, true);
 }
 
 std::string deadlock_text(const Engine& e) {
@@ -180,12 +186,13 @@ void run_lane(Engine& e, Warp& warp, std::size_t index) {
   switch_fiber(e.scheduler, *thread.fiber);
   if (e.failed) return;
   if ((warp.runnable >> (index % warp_size) & 1U) == 0 && thread.address == nullptr) {  // ended
-    recycle(std::exchange(thread.fiber, nullptr));
+    recycle(std::exchange(thread.fiber, nullptr), true);
   }
 }
 
 void run_block(Engine& e) {
-  std::memset(e.shared.data(), (e.random() & 1U) != 0 ? 0xFF : 0xCD, e.shared_used);  // nothing is zero by luck
+  const int filling = (e.random() & 1U) != 0 ? 0xFF : 0xCD;  // nothing is zero by luck
+  for (const Slice& slice : e.slices) std::memset(e.shared.data() + slice.begin, filling, slice.end - slice.begin);
   const int warps = (e.count + warp_size - 1) / warp_size;
   e.ready = warps == 32 ? ~0U : (1U << static_cast<unsigned>(warps)) - 1U;
   e.arrived = 0;
@@ -230,7 +237,7 @@ void run_block(Engine& e) {
 // Fibers that a failed block left in the middle of their work.
 void give_up(Engine& e) {
   for (Thread& t : e.threads) {
-    if (t.fiber != nullptr) recycle(std::exchange(t.fiber, nullptr));
+    if (t.fiber != nullptr) recycle(std::exchange(t.fiber, nullptr), false);
     t.copies.clear();
   }
 }
@@ -276,12 +283,10 @@ void collective(const char* name, const void* address, Bring bring, Finish finis
 unsigned char* at_shared(std::uint32_t address, std::size_t bytes, const char* name, const void* caller) {
   Engine& e = engine();
   if (address % 16 != 0) fail(std::string(name) + ": a shared address that is no multiple of 16", caller);
-  if (address < shared_base || address - shared_base + bytes > e.shared_used) {
-    fail(std::string(name) + ": an address outside the block's shared memory: byte " +
-             std::to_string(static_cast<std::int64_t>(address) - shared_base) + " of " + std::to_string(e.shared_used),
-         caller);
-  }
-  return e.shared.data() + (address - shared_base);
+  const std::size_t begin = std::size_t{address} - shared_base;  // a huge one when it is below
+  for (const Slice& slice : e.slices)
+    if (begin >= slice.begin && begin + bytes <= slice.end) return e.shared.data() + begin;
+  fail(std::string(name) + ": an address outside the block's shared memory: " + std::to_string(address), caller);
 }
 
 float to_float(std::uint32_t bits, Sixteen type) {
@@ -334,6 +339,9 @@ void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_byt
   e.dynamic_bytes = shared_bytes;
   e.shared_used = (shared_bytes + 127) / 128 * 128;
   e.static_used = 0;
+  e.slices.assign(1, {0, shared_bytes});
+  poison(e.shared.data(), e.shared.size());
+  unpoison(e.shared.data(), shared_bytes);
   e.failed = false;
   e.threads.resize(std::max(e.threads.size(), static_cast<std::size_t>(threads)));
   e.warps.resize(std::max(e.warps.size(), static_cast<std::size_t>((threads + warp_size - 1) / warp_size)));
@@ -371,7 +379,9 @@ unsigned char* place_shared_array(SharedArray& array, std::size_t bytes) {
          __builtin_return_address(0));
   array.memory = e.shared.data() + e.shared_used;
   array.launch = current_launch;
-  std::memset(array.memory, 0xFF, rounded);
+  e.slices.push_back({e.shared_used, e.shared_used + bytes});
+  unpoison(array.memory, bytes);
+  std::memset(array.memory, 0xFF, bytes);
   e.shared_used += rounded;
   return array.memory;
 }

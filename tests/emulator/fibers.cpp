@@ -15,6 +15,19 @@
 #include <ucontext.h>
 #endif
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define STORYLM_EMULATOR_ADDRESS 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define STORYLM_EMULATOR_ADDRESS 1
+#endif
+#if defined(STORYLM_EMULATOR_ADDRESS)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 #if defined(STORYLM_EMULATOR_SWITCH)
 extern "C" void storylm_emulator_switch(void** save, void* load);
 #if defined(__x86_64__)
@@ -88,8 +101,8 @@ namespace {
 constexpr std::size_t stack_bytes = std::size_t{256} << 10U;
 
 std::vector<Fiber*>& free_fibers() {
-  static std::vector<Fiber*> fibers;
-  return fibers;
+  static auto* const fibers = new std::vector<Fiber*>;  // for ever
+  return *fibers;
 }
 
 Fiber* new_fiber() {
@@ -142,14 +155,54 @@ Fiber* make_fiber(void (*entry)()) {
   return fiber;
 }
 
-void recycle(Fiber* fiber) { free_fibers().push_back(fiber); }
+// Where the frames of a fiber's first function and of the switch lie.
+[[maybe_unused]] constexpr std::size_t first_frames = 4096;
 
-void switch_fiber(Fiber& from, Fiber& to) {
+void recycle(Fiber* fiber, [[maybe_unused]] bool ended) {
+#if defined(STORYLM_EMULATOR_ADDRESS)
+  // Functions that never return leave the guards about their variables.
+  const std::size_t bytes = ended ? first_frames : fiber->stack_bytes;
+  __asan_unpoison_memory_region(fiber->stack + fiber->stack_bytes - bytes, bytes);
+  fiber->fake_stack = nullptr;
+#endif
+  free_fibers().push_back(fiber);
+}
+
+void begin_fiber([[maybe_unused]] Fiber& from) {
+#if defined(STORYLM_EMULATOR_ADDRESS)
+  const void* bottom = nullptr;
+  std::size_t bytes = 0;
+  __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+  if (from.stack == nullptr) {  // the thread's own
+    from.stack = static_cast<unsigned char*>(const_cast<void*>(bottom));
+    from.stack_bytes = bytes;
+  }
+#endif
+}
+
+void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
+#if defined(STORYLM_EMULATOR_ADDRESS)
+  __sanitizer_start_switch_fiber(last ? nullptr : &from.fake_stack, to.stack, to.stack_bytes);
+#endif
 #if defined(STORYLM_EMULATOR_SWITCH)
   storylm_emulator_switch(&from.stack_pointer, to.stack_pointer);
 #else
   if (from.context == nullptr) from.context = new ucontext_t;
   ::swapcontext(static_cast<ucontext_t*>(from.context), static_cast<ucontext_t*>(to.context));
+#endif
+#if defined(STORYLM_EMULATOR_ADDRESS)
+  __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
+#endif
+}
+
+void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(STORYLM_EMULATOR_ADDRESS)
+  __asan_poison_memory_region(memory, bytes);
+#endif
+}
+void unpoison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(STORYLM_EMULATOR_ADDRESS)
+  __asan_unpoison_memory_region(memory, bytes);
 #endif
 }
 

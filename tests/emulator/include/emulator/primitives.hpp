@@ -156,9 +156,12 @@ void launch(const Cuda& device, void (*kernel)(Parameters...), dim3 grid, int th
     STORYLM_CUDA_CHECK(
         cudaFuncSetAttribute(name, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   }
-  STORYLM_CUDA_CHECK(emulator::launch(name, grid, threads, shared_bytes, device.stream(),
-                                      [kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(
-                                                   arguments)...)] { std::apply(kernel, values); }));
+  const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+  const cudaError_t code = emulator::launch(name, grid, threads, shared_bytes, device.stream(),
+                                            [kernel, values] { std::apply(kernel, values); });
+  STORYLM_CUDA_CHECK(code);
 }
 
 }  // namespace storylm::cuda
+
+#undef STORYLM_EMULATED
