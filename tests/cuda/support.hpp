@@ -19,6 +19,7 @@
 
 #include <storylm/core/cuda_device.hpp>
 #include <storylm/core/random.hpp>
+#include <storylm/core/step_state.hpp>
 #include <storylm/tensor/packed.hpp>
 #include <storylm/tensor/tensor.hpp>
 
@@ -121,12 +122,17 @@ void check_close(const std::string& what, const std::vector<double>& actual, con
   CHECK(relative_difference(actual, expected) <= factor * tolerance_of<T>);
 }
 
+/// The bits of some values, to be compared: -0 is not 0, and a NaN is itself.
+template <class T>
+std::vector<std::uint8_t> bits_of(const std::vector<T>& values) {
+  std::vector<std::uint8_t> bits(values.size() * sizeof(T));
+  if (!bits.empty()) std::memcpy(bits.data(), values.data(), bits.size());
+  return bits;
+}
 /// True when two tensors on the GPU hold the same bits.
 template <class T>
 bool same_bits(const Tensor<T, Cuda>& a, const Tensor<T, Cuda>& b) {
-  const auto x = a.to_host();
-  const auto y = b.to_host();
-  return x.size() == y.size() && (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0);
+  return bits_of(a.to_host()) == bits_of(b.to_host());
 }
 
 /// The same batch in host memory and on the GPU, there with `tail` rows more that belong to no sequence. Targets are
@@ -188,7 +194,8 @@ inline std::vector<double> without_tail(std::vector<double> values, index_t elem
 /// A StepState on the GPU and one in host memory, equal.
 class TwinState {
  public:
-  explicit TwinState(const StepState& state = {.step = 5}) : host_(state), device_({sizeof(StepState)}, cuda_device()) {
+  explicit TwinState(const StepState& state = {.step = 5})
+      : host_(state), device_({index_t{sizeof(StepState)}}, cuda_device()) {
     write();
   }
   TwinState(const TwinState&) = delete;
