@@ -218,17 +218,26 @@ class Cuda::Readback {
 
 /// The first run() does its work step by step, so that everything it needs is allocated; the second records it as a
 /// CUDA graph; all others replay that, in one call. So the work must be the same each time: the same kernels on the
-/// same memory. What changes from time to time lies in that memory.
+/// same memory. What changes from time to time lies in that memory. When the scratch stack has grown since, what was
+/// recorded may point to memory that is no more, and it begins anew.
 class Cuda::Recording {
  public:
   /// @throws CudaError, and whatever work() throws when it is not replayed
   template <class Work>
   void run(const Cuda& device, Work&& work) {
+    const std::uint64_t growths = device.context_->scratch.growths();
+    if (execution_ != nullptr && growths != growths_) {
+      execution_.reset();
+      warm_ = false;
+    }
     if (execution_ == nullptr && !std::exchange(warm_, true)) {
       work();
       return;
     }
-    if (execution_ == nullptr) record(device, work);
+    if (execution_ == nullptr) {
+      record(device, work);
+      growths_ = growths;
+    }
     STORYLM_CUDA_CHECK(cudaGraphLaunch(execution_.get(), device.stream()));
   }
   /// True once it replays.
@@ -260,6 +269,7 @@ class Cuda::Recording {
   }
 
   bool warm_ = false;
+  std::uint64_t growths_ = 0;  // of the scratch stack, when it was recorded
   cuda::GraphExecution execution_;
 };
 

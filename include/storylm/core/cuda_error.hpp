@@ -19,6 +19,7 @@ namespace detail {
 inline void expects_cuda_success(cudaError_t code, const char* call, const char* file, int line) {
   if (code == cudaSuccess) [[likely]]
     return;
+  static_cast<void>(cudaGetLastError());  // else a later launch, which asks for it, would be blamed
   fail<CudaError>("cuda", cudaGetErrorName(code), ": ", cudaGetErrorString(code), " (", call, ", ", file, ':', line,
                   ')');
 }
