@@ -29,15 +29,23 @@ class Recordings {
   /// recorded, so that all that is needed gets allocated. @throws whatever work throws
   template <class Work>
   void run(const Pass<D>& pass, Work&& work) {
-    const PackedView& batch = pass.batch;
-    by_shape_[{batch.tokens, batch.sequences, batch.longest}].run(pass.device, work);
+    if constexpr (D::host_memory) {
+      work();  // shapes are not rounded there: one entry a step would gather
+    } else {
+      const PackedView& batch = pass.batch;
+      by_shape_[{batch.tokens, batch.sequences, batch.longest}].run(pass.device, work);
+    }
   }
   /// The same of work that knows no batch, such as an optimizer's step.
   template <class Work>
   void run(const D& device, Work&& work) {
-    by_shape_[{0, 0, 0}].run(device, work);
+    if constexpr (D::host_memory) {
+      work();
+    } else {
+      by_shape_[{0, 0, 0}].run(device, work);
+    }
   }
-  /// Shapes met so far.
+  /// Shapes met so far; none where nothing is recorded.
   [[nodiscard]] std::size_t shapes() const noexcept { return by_shape_.size(); }
   /// How many of them are repeated by now.
   [[nodiscard]] std::size_t recorded() const noexcept {
