@@ -1,5 +1,6 @@
 # What a source file asks of the build, in comments among its first 20 lines:
 #   // LINK: io sentencepiece     further targets storylm::io, storylm::sentencepiece
+#   // LINK: cuda                 storylm::cuda and its kernels, where this build has them; STORYLM_WITH_CUDA tells
 #   // LABELS: slow               CTest labels
 #   // TIMEOUT: 300               seconds CTest allows
 #   // PROGRAMS: train_stories     for a test: programs of examples/ that it runs
@@ -22,10 +23,17 @@ function(storylm_add_program target source)
   storylm_read_directive(links ${source} LINK)
   list(APPEND links ${arg_LINK})
   list(REMOVE_DUPLICATES links)
+  set(optional)
+  if("cuda" IN_LIST links)
+    list(REMOVE_ITEM links cuda)
+    if(TARGET storylm_program_kernels)
+      set(optional storylm_program_kernels)
+    endif()
+  endif()
   set(missing)
   foreach(link IN LISTS links)
     if(NOT link MATCHES "^(io|sentencepiece)$")
-      message(FATAL_ERROR "${source}: LINK names \"${link}\"; known are io and sentencepiece")
+      message(FATAL_ERROR "${source}: LINK names \"${link}\"; known are io, sentencepiece and cuda")
     elseif(NOT TARGET storylm::${link})
       list(APPEND missing storylm::${link})
     endif()
@@ -36,7 +44,7 @@ function(storylm_add_program target source)
   endif()
   add_executable(${target} ${source})
   list(TRANSFORM links PREPEND storylm::)
-  target_link_libraries(${target} PRIVATE storylm::storylm ${links} storylm_own_flags)
+  target_link_libraries(${target} PRIVATE storylm::storylm ${links} ${optional} storylm_own_flags)
   if(arg_FOLDER)
     set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${arg_FOLDER})
   endif()

@@ -15,6 +15,12 @@ set(storylm_sentencepiece_headers ${storylm_headers})
 list(FILTER storylm_sentencepiece_headers INCLUDE REGEX "/storylm/text/sentencepiece")
 list(FILTER storylm_headers EXCLUDE REGEX "/storylm/text/sentencepiece")
 
+# Where they are used: cmake/cuda.cmake.
+set(storylm_cuda_headers ${storylm_headers})
+list(FILTER storylm_cuda_headers INCLUDE REGEX "/storylm/(core/cuda_|kernels/cuda/)")
+list(FILTER storylm_headers EXCLUDE REGEX "/storylm/(core/cuda_|kernels/cuda/)")
+file(GLOB storylm_cuda_kernel_headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/storylm/kernels/cuda/*.cuh)
+
 # Makes the target all_verify_interface_header_sets, which compiles every header alone.
 set(CMAKE_VERIFY_INTERFACE_HEADER_SETS ${STORYLM_BUILD_TESTS})
 
@@ -63,4 +69,6 @@ if(TARGET SentencePiece::SentencePiece)
   target_sources(storylm_sentencepiece INTERFACE
     FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${storylm_sentencepiece_headers})
 endif()
+
+include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)
 set(CMAKE_VERIFY_INTERFACE_HEADER_SETS OFF)

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief main() of every test: doctest's, except that a run in which no test case ran is a failure.
+///
+/// Tests of the GPU have STORYLM_TEST_GPU, and are skipped where there is none.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <iostream>
 
 #include <doctest/doctest.h>
+
+#if defined(STORYLM_TEST_GPU)
+#include "cuda/gpu_gate.hpp"
+#endif
 
 namespace {
 
@@ -31,6 +37,9 @@ REGISTER_LISTENER("count_cases", 1, CountCases);
 }  // namespace
 
 int main(int argc, char** argv) {
+#if defined(STORYLM_TEST_GPU)
+  if (const int code = storylm::test::gpu_gate(); code != 0) return code;
+#endif
   doctest::Context context(argc, argv);
   const int result = context.run();
   if (context.shouldExit()) return result;  // --list-test-cases and the like

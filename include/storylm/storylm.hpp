@@ -86,6 +86,12 @@
 #include <storylm/train/step.hpp>
 #include <storylm/version.hpp>
 
+#if defined(STORYLM_WITH_CUDA)  // the target storylm::cuda is linked
+#include <storylm/core/cuda_device.hpp>
+#include <storylm/core/cuda_error.hpp>
+#include <storylm/core/cuda_resources.hpp>
+#endif
+
 #if defined(STORYLM_WITH_IO)  // the target storylm::io is linked
 #include <storylm/data/stories.hpp>
 #include <storylm/data/stories_json.hpp>

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief The one place that decides which backends a translation unit sees.
+///
+/// The CPU's kernels are left out where nvcc compiles, which cannot read them: a .cu sees Cuda alone. The bodies of
+/// CUDA's kernels are in the .cuh files, which nvcc compiles apart (cmake/cuda_kernels.cmake).
 #pragma once
 
 // IWYU pragma: begin_exports
+#if !defined(__CUDACC__)
 #include <storylm/kernels/cpu/activation.hpp>
 #include <storylm/kernels/cpu/adam.hpp>
 #include <storylm/kernels/cpu/add.hpp>
@@ -14,6 +18,7 @@
 #include <storylm/kernels/cpu/cross_entropy.hpp>
 #include <storylm/kernels/cpu/embedding.hpp>
 #include <storylm/kernels/cpu/gather_rows.hpp>
+#include <storylm/kernels/cpu/grad_scale.hpp>
 #include <storylm/kernels/cpu/layer_norm.hpp>
 #include <storylm/kernels/cpu/matmul.hpp>
 #include <storylm/kernels/cpu/matmul_rows.hpp>
@@ -26,4 +31,9 @@
 #include <storylm/kernels/cpu/sgd.hpp>
 #include <storylm/kernels/cpu/sum.hpp>
 #include <storylm/kernels/cpu/swiglu.hpp>
+#endif
+
+#if defined(STORYLM_WITH_CUDA)  // the target storylm::cuda is linked
+#include <storylm/kernels/cuda/add.hpp>
+#endif
 // IWYU pragma: end_exports
