@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(elementwise_threads)
 
 /// dx = f'(x) dropout'(dy); `from` is x.
 template <Element T, Activation activation>
-__global__ void __launch_bounds__(elementwise_threads)
+__global__ void __launch_bounds__(elementwise_threads, 4)
     activation_backward_kernel(MatrixView<T> dx, MatrixView<const T> dy, MatrixView<const T> from,
                                DropoutArguments dropout, PackedView batch, int shift, bool aligned) {
   const bool drops = dropout.threshold != 0;

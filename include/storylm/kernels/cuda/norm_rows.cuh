@@ -366,10 +366,10 @@ __global__ void __launch_bounds__(norm_threads) norm_backward_any_width_kernel(N
   }
 }
 
-/// Blocks of kernels whose warps take rows in turn.
+/// Blocks of kernels whose warps take a row, or two where there are rows enough: the key of dropout is the same.
 [[nodiscard]] inline dim3 norm_grid(index_t rows) {
-  constexpr index_t most = 4096;  // several waves of any GPU; a warp then has several rows with one key
-  return dim3(static_cast<unsigned>(std::min(most, ceil_divide(rows, norm_warps))));
+  constexpr index_t enough = 16384;
+  return dim3(blocks_for(rows, rows < enough ? norm_warps : 2 * norm_warps));
 }
 
 /// op::layer_norm (centred) and op::rms_norm.

@@ -8,9 +8,8 @@
 #include <cstdint>
 #include <numbers>
 
-#include <storylm/kernels/cuda/launch_shape.hpp>
+#include <storylm/kernels/cuda/elementwise.cuh>
 #include <storylm/kernels/cuda/rope.hpp>
-#include <storylm/kernels/cuda/vectors.cuh>
 
 namespace storylm {
 namespace cuda {
@@ -75,10 +74,7 @@ __global__ void __launch_bounds__(elementwise_threads)
 #pragma unroll
   for (int i = 0; i < 8; ++i) per_position[i] = turns.per_position[chunk * 8 + i];
 
-  const index_t tokens = batch.offsets[batch.sequences];
-  const int block_rows = elementwise_threads >> shift;
-  const index_t step = index_t{grid_x()} * block_rows;
-  for (index_t row = index_t{block_x()} * block_rows + (thread_index() >> shift); row < tokens; row += step) {
+  for_each_row(batch.offsets[batch.sequences], shift, [&](index_t row) {
     const auto position = static_cast<std::uint64_t>(batch.positions[row]);
     float cosine[8];
     float sine[8];
@@ -111,7 +107,7 @@ __global__ void __launch_bounds__(elementwise_threads)
         store8(high, high_count, aligned, b);
       });
     }
-  }
+  });
 }
 
 }  // namespace cuda
@@ -119,22 +115,16 @@ __global__ void __launch_bounds__(elementwise_threads)
 template <cuda::Element T>
 void kernel<op::rope, Cuda, T>::run(const Cuda& device, MatrixView<T> qkv, const AttentionSpec& spec, double theta,
                                     RopeLayout layout, bool inverse, const PackedView& batch) {
-  constexpr index_t most_blocks = 8192;
   const index_t half = spec.head_dim / 2;
   const index_t heads = spec.heads + spec.kv_heads;
-  const index_t head_blocks = cuda::ceil_divide(heads, cuda::rope_heads);
   const bool aligned = half % 8 == 0 && cuda::groups_aligned(static_cast<const T*>(qkv.data), qkv.stride);
   for (index_t first = 0; first < half; first += cuda::rope_pairs) {
     const index_t pairs = std::min<index_t>(half - first, cuda::rope_pairs);
-    int shift = 0;
-    while ((index_t{8} << shift) < pairs) ++shift;
-    const index_t blocks = std::min(cuda::ceil_divide(batch.tokens, index_t{cuda::elementwise_threads} >> shift),
-                                    std::max<index_t>(1, most_blocks / head_blocks));
+    const cuda::GroupTiles tiles(batch.tokens, pairs, cuda::ceil_divide(heads, cuda::rope_heads));
     const auto launch = [&](auto* kernel) {
-      cuda::launch(device, kernel, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(head_blocks)),
-                   cuda::elementwise_threads, 0, qkv, static_cast<int>(heads), static_cast<int>(half),
-                   static_cast<int>(first), cuda::RopeTurns(theta, spec.head_dim, first, pairs), inverse, batch, shift,
-                   aligned);
+      cuda::launch(device, kernel, tiles.grid, cuda::elementwise_threads, 0, qkv, static_cast<int>(heads),
+                   static_cast<int>(half), static_cast<int>(first), cuda::RopeTurns(theta, spec.head_dim, first, pairs),
+                   inverse, batch, tiles.shift, aligned);
     };
     layout == RopeLayout::half_split ? launch(cuda::rope_kernel<T, RopeLayout::half_split>)
                                      : launch(cuda::rope_kernel<T, RopeLayout::interleaved>);
