@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief One step of an optimizer over an arena, and clipping by the global norm.
+/// @brief One step of an optimizer over an arena, clipping by the global norm, the scale of the loss.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +52,26 @@ void clip(const D& device, std::span<T> gradients, double max_norm, StepState* s
   using Element = std::remove_const_t<T>;
   static_assert(Supports<D, op::clip, Element>, "storylm: op::clip has no kernel for this dtype on this device");
   kernel<op::clip, D, Element>::run(device, gradients.data(), static_cast<index_t>(gradients.size()), max_norm, state);
+}
+
+/// state->loss_scale becomes *scale; the step is a skipped one until clip() has looked at its gradients.
+/// @tparam T the model's dtype
+/// @param scale, state in the device's memory
+template <FloatDtype T, Device D>
+void begin_grad_scale(const D& device, const float* scale, StepState* state) {
+  static_assert(Supports<D, op::grad_scale, T>, "storylm: op::grad_scale has no kernel for this dtype on this device");
+  kernel<op::grad_scale, D, T>::begin(device, scale, state);
+}
+
+/// The scale shrinks after a skipped step, and grows after constants.growth_interval good ones in a row, as
+/// torch.amp.GradScaler's does.
+/// @tparam T the model's dtype
+/// @param scale, good_steps, state in the device's memory
+template <FloatDtype T, Device D>
+void update_grad_scale(const D& device, float* scale, std::int32_t* good_steps, const GradScaleConstants& constants,
+                       const StepState* state) {
+  static_assert(Supports<D, op::grad_scale, T>, "storylm: op::grad_scale has no kernel for this dtype on this device");
+  kernel<op::grad_scale, D, T>::update(device, scale, good_steps, constants, state);
 }
 
 }  // namespace storylm::ops
