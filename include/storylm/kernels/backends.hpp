@@ -34,6 +34,15 @@
 #endif
 
 #if defined(STORYLM_WITH_CUDA)  // the target storylm::cuda is linked
+#include <storylm/kernels/cuda/activation.hpp>
 #include <storylm/kernels/cuda/add.hpp>
+#include <storylm/kernels/cuda/column_sum.hpp>
+#include <storylm/kernels/cuda/gather_rows.hpp>
+#include <storylm/kernels/cuda/layer_norm.hpp>
+#include <storylm/kernels/cuda/rms_norm.hpp>
+#include <storylm/kernels/cuda/rope.hpp>
+#include <storylm/kernels/cuda/scale_to_mean.hpp>
+#include <storylm/kernels/cuda/sum.hpp>
+#include <storylm/kernels/cuda/swiglu.hpp>
 #endif
 // IWYU pragma: end_exports
