@@ -35,8 +35,8 @@ struct GradScalerOptions {
 ///     optimizer.step(step);
 ///     scaler.update(step);
 ///
-/// A step in which neither unscale() nor clip_grad_norm() looked at the gradients is a skipped one, and so is every step
-/// once the scale has fallen to zero (PyTorch's weights become NaN there). The store must outlive it.
+/// A step in which neither unscale() nor clip_grad_norm() looked at the gradients is a skipped one, and so is every
+/// step once the scale has fallen to zero (PyTorch's weights become NaN there). The store must outlive it.
 /// @tparam T dtype of the model
 template <FloatDtype T, Device D>
 class GradScaler {
