@@ -3,6 +3,7 @@
 /// @brief op::activation on CUDA: the kernels.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include <storylm/kernels/cuda/activation.hpp>
@@ -30,7 +31,8 @@ struct ActivationFunction<Activation::gelu_tanh> {
   __device__ __forceinline__ static float value(float x) { return x * sigmoid(twice_u(x)).value; }
   __device__ __forceinline__ static float slope(float x) {
     const Sigmoid s = sigmoid(twice_u(x));
-    return s.value + x * s.slope * (twice_sqrt_2_over_pi * (1.0F + 3.0F * cubic * x * x));
+    const float near = std::min(std::max(x, -32.0F), 32.0F);  // beyond, s.slope is 0, and x * x may be infinite
+    return s.value + near * s.slope * (twice_sqrt_2_over_pi * (1.0F + 3.0F * cubic * near * near));
   }
 };
 template <>
