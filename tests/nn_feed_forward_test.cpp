@@ -107,9 +107,9 @@ TEST_CASE("ReLU keeps no input: its cache is smaller by that") {
     return nn::Mlp<double, Cpu>({.width = width, .hidden = hidden, .activation = f})
         .make_cache(training.cpu, training.capacity());
   };
-  CHECK_FALSE(cache_of(Activation::relu).pre);
-  CHECK(cache_of(Activation::gelu_tanh).pre);
-  CHECK(cache_of(Activation::gelu_erf).pre);
+  CHECK_FALSE(cache_of(Activation::relu).saved);
+  CHECK(cache_of(Activation::gelu_tanh).saved);
+  CHECK(cache_of(Activation::gelu_erf).saved);
 }
 
 }  // namespace

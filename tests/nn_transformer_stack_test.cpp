@@ -183,8 +183,8 @@ void for_each_tensor(Cache& cache, F&& f) {
     f(block.attention.mixed);
     f(block.attention.lse);
     f(block.attention.y);
-    if constexpr (requires { block.feed_forward.pre; }) {
-      if (block.feed_forward.pre) f(block.feed_forward.pre);
+    if constexpr (requires { block.feed_forward.saved; }) {
+      if (block.feed_forward.saved) f(block.feed_forward.saved);
     } else {
       f(block.feed_forward.gate_up);
     }

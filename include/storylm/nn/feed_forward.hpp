@@ -5,7 +5,7 @@
 
 #include <storylm/nn/dropout.hpp>
 #include <storylm/nn/linear.hpp>
-#include <storylm/ops/activation.hpp>
+#include <storylm/ops/linear_activation.hpp>
 #include <storylm/ops/swiglu.hpp>
 
 namespace storylm::nn {
@@ -26,7 +26,7 @@ class Mlp {
   using Element = activation_t<P>;  ///< dtype of activations
   /// What backward needs of forward.
   struct Cache {
-    Tensor<Element, D> pre;     ///< (tokens, hidden)  before f; none where f's backward does without (ReLU)
+    Tensor<Element, D> saved;   ///< (tokens, ...)     as ops::linear_activation has it; may be none
     Tensor<Element, D> hidden;  ///< (tokens, hidden)  after f and dropout
     Tensor<Element, D> y;       ///< (tokens, width)
   };
@@ -39,19 +39,20 @@ class Mlp {
 
   /// Memory for batches of up to `capacity`.
   [[nodiscard]] Cache make_cache(const D& device, const Capacity& capacity) const {
-    const Shape inside{capacity.tokens, up.out()};
-    return {.pre = keeps_input() ? Tensor<Element, D>::uninitialised(inside, device) : Tensor<Element, D>{},
-            .hidden = Tensor<Element, D>::uninitialised(inside, device),
+    const index_t saved = ops::linear_activation_saved<D, Element>(options_.activation, up.out());
+    return {.saved =
+                saved != 0 ? Tensor<Element, D>::uninitialised({capacity.tokens, saved}, device) : Tensor<Element, D>{},
+            .hidden = Tensor<Element, D>::uninitialised({capacity.tokens, up.out()}, device),
             .y = Tensor<Element, D>::uninitialised({capacity.tokens, down.out()}, device)};
   }
   /// See the concept below.
   [[nodiscard]] MatrixView<const Element> forward(MatrixView<const Element> x, const Pass<D>& pass,
                                                   Cache& cache) const {
     const auto hidden = cache.hidden.rows(x.rows);
-    const auto pre = keeps_input() ? cache.pre.rows(x.rows) : hidden;
     const auto y = cache.y.rows(x.rows);
-    up.apply(x, pre, pass);
-    ops::activation(pass.device, hidden, pre, options_.activation, options_.dropout.in(pass), pass.batch);
+    ops::linear_activation(pass.device, hidden, cache.saved.rows(x.rows), x, up.weight.value(),
+                           up.bias ? up.bias->value().data : nullptr, options_.activation, options_.dropout.in(pass),
+                           pass.batch, pass.row_invariant);
     down.apply(hidden, y, pass);
     return y;
   }
@@ -59,13 +60,12 @@ class Mlp {
   void backward(MatrixView<const Element> x, MatrixView<Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
                 const Cache& cache, MatrixView<const Element> plus = {}) {
     auto scratch = pass.device.scratch();
-    const MatrixView<Element> dhidden(scratch.template take<Element>(x.rows * up.out()), x.rows, up.out());
+    const MatrixView<Element> dpre(scratch.template take<Element>(x.rows * up.out()), x.rows, up.out());
     const auto hidden = cache.hidden.rows(x.rows);
     down.parameter_gradients(hidden, dy, pass);
-    down.input_gradient(dy, dhidden, pass);
-    ops::activation_backward(pass.device, dhidden, dhidden, keeps_input() ? cache.pre.rows(x.rows) : hidden, hidden,
-                             options_.activation, options_.dropout.in(pass), pass.batch);
-    up.backward(x, dhidden, dx, pass, {}, plus);
+    ops::linear_activation_backward(pass.device, dpre, dy, down.weight.value(), hidden, cache.saved.rows(x.rows),
+                                    options_.activation, options_.dropout.in(pass), pass.batch);
+    up.backward(x, dpre, dx, pass, {}, plus);
   }
 
   /// Names its parts; see Module.
@@ -79,8 +79,6 @@ class Mlp {
   Linear<P, D> down;  ///< (width, hidden)
 
  private:
-  [[nodiscard]] bool keeps_input() const { return ops::activation_needs_input<D, Element>(options_.activation); }
-
   FeedForwardOptions options_;
 };
 static_assert(Layer<Mlp<float, Cpu>, Cpu>);

@@ -7,8 +7,8 @@
 
 #include <storylm/core/precision.hpp>
 #include <storylm/nn/module.hpp>
-#include <storylm/ops/column_sum.hpp>
 #include <storylm/ops/elementwise.hpp>
+#include <storylm/ops/linear_gradient.hpp>
 #include <storylm/ops/matmul.hpp>
 #include <storylm/ops/matmul_rows.hpp>
 
@@ -74,8 +74,7 @@ class Linear {
   }
   /// Adds d(weight) and d(bias).
   void parameter_gradients(MatrixView<const Element> x, MatrixView<const Element> dy, const Pass<D>& pass) {
-    ops::matmul(pass.device, weight.gradient(), dy, x, {.transpose_a = true, .accumulate = true});
-    if (bias) ops::column_sum(pass.device, bias->gradient().data, dy);
+    ops::linear_gradient(pass.device, weight.gradient(), bias ? bias->gradient().data : nullptr, dy, x);
   }
   /// dx (+)= dy W.
   void input_gradient(MatrixView<const Element> dy, MatrixView<Element> dx, const Pass<D>& pass,
