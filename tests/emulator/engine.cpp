@@ -18,10 +18,11 @@ namespace emulator {
 
 Position position;
 std::uint64_t current_launch = 0;
+Watcher* watcher = nullptr;
+bool in_kernel = false;
 
 namespace {
 
-constexpr std::size_t shared_capacity = std::size_t{512} << 10U;
 constexpr std::uint32_t shared_base = 1024;  // of addresses: null is none
 constexpr std::size_t static_limit = std::size_t{48} << 10U;
 constexpr int warp_size = 32;
@@ -30,6 +31,7 @@ struct Copy {
   unsigned char* to;
   const unsigned char* from;
   std::uint64_t group;
+  bool landed;
 };
 
 struct Thread {
@@ -37,7 +39,7 @@ struct Thread {
   int index = 0;
   const char* where = nullptr;    // it waits at, nullptr when it can run
   const void* address = nullptr;  // of the call
-  std::vector<Copy> copies;       // that have not landed, oldest first
+  std::vector<Copy> copies;       // that have not been waited for, oldest first
   std::uint64_t group = 0;        // that is open
 };
 
@@ -98,18 +100,24 @@ std::string place_text(const Engine& e) {
   return text.str();
 }
 
-// Never returns: the block is given up, and this fiber with it.
-[[noreturn]] void fail(const std::string& what, const void* address) {
+}  // namespace
+
+// The block is given up, and this fiber with it.
+void fail(const std::string& what, const void* caller) {
+  in_kernel = false;
   Engine& e = engine();
   std::ostringstream text;
   text << place_text(e) << ", thread " << e.current->index << ": " << what;
-  if (address != nullptr) text << ", at " << describe_return_address(address);
+  if (caller != nullptr) text << ", at " << describe_return_address(caller);
   e.error = text.str();
   e.failed = true;
   for (;;) leave(e);
 }
 
-void land(const Copy& copy) {
+namespace {
+
+void land(Copy& copy) {
+  if (std::exchange(copy.landed, true)) return;
   if (copy.from != nullptr)
     std::memcpy(copy.to, copy.from, 16);
   else
@@ -120,14 +128,16 @@ void entry() {
   Engine& e = engine();
   begin_fiber(e.scheduler);
   try {
+    in_kernel = true;
     (*e.body)();
+    in_kernel = false;
   } catch (const std::exception& error) {
     fail(std::string("exception: ") + error.what(), nullptr);
   } catch (...) {
     fail("exception", nullptr);
   }
   Thread& self = *e.current;
-  for (const Copy& copy : self.copies) land(copy);
+  for (Copy& copy : self.copies) land(copy);
   self.copies.clear();
   Warp& warp = e.warps[static_cast<std::size_t>(self.index / warp_size)];
   warp.runnable &= ~(1U << static_cast<unsigned>(self.index % warp_size));
@@ -194,6 +204,7 @@ void run_block(Engine& e) {
   const int filling = (e.random() & 1U) != 0 ? 0xFF : 0xCD;  // nothing is zero by luck
   for (const Slice& slice : e.slices) std::memset(e.shared.data() + slice.begin, filling, slice.end - slice.begin);
   const int warps = (e.count + warp_size - 1) / warp_size;
+  if (watcher != nullptr) watcher->block_begins();
   e.ready = warps == 32 ? ~0U : (1U << static_cast<unsigned>(warps)) - 1U;
   e.arrived = 0;
   e.left = e.count;
@@ -255,7 +266,7 @@ void collective(const char* name, const void* address, Bring bring, Finish finis
   if (warp.arrived == 0) {
     warp.name = name;
     warp.address = address;
-  } else if (std::strcmp(warp.name, name) != 0) {
+  } else if (warp.name != name && std::strcmp(warp.name, name) != 0) {
     fail(std::string(name) + " while other lanes of its warp stand at " + warp.name + ", " +
              describe_return_address(warp.address),
          address);
@@ -333,6 +344,7 @@ void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_byt
   Engine& e = engine();
   ++current_launch;
   e.random.seed(host_random()() + (std::uint64_t{host_random()()} << 32U));
+  if (watcher != nullptr) watcher->launch_begins();
   e.kernel = kernel;
   e.body = &thread;
   e.count = threads;
@@ -368,6 +380,7 @@ void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_byt
 }
 
 unsigned char* place_shared_array(SharedArray& array, std::size_t bytes) {
+  const Outside outside;
   Engine& e = engine();
   const std::size_t rounded = (bytes + 127) / 128 * 128;
   e.static_used += bytes;
@@ -388,7 +401,15 @@ unsigned char* place_shared_array(SharedArray& array, std::size_t bytes) {
 
 unsigned char* dynamic_shared() { return engine().shared.data(); }
 
+unsigned char* shared_memory() { return engine().shared.data(); }
+
+bool on_stack(const void* p) {
+  const Fiber& fiber = *engine().current->fiber;
+  return reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(fiber.stack) < fiber.stack_bytes;
+}
+
 std::uint32_t shared_address(const void* p) {
+  const Outside outside;
   Engine& e = engine();
   const auto offset = reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(e.shared.data());
   if (offset > e.shared_used) fail("shared_address of something that is not shared", __builtin_return_address(0));
@@ -396,10 +417,12 @@ std::uint32_t shared_address(const void* p) {
 }
 
 void sync_block() {
+  const Outside outside;
   Engine& e = engine();
   Thread& self = *e.current;
   if (++e.arrived == e.count) {
     e.arrived = 0;
+    if (watcher != nullptr) watcher->block_synchronized();
     const int warps = (e.count + warp_size - 1) / warp_size;
     for (int w = 0; w < warps; ++w) {
       Warp& warp = e.warps[static_cast<std::size_t>(w)];
@@ -417,11 +440,16 @@ void sync_block() {
 }
 
 void sync_warp() {
+  const Outside outside;
   constexpr auto nothing = [](auto&&...) {};
-  collective("sync_warp", __builtin_return_address(0), nothing, nothing, nothing);
+  const auto finish = [](Warp& /*warp*/, unsigned /*slot*/) {
+    if (watcher != nullptr) watcher->warp_synchronized(engine().current->index / warp_size);
+  };
+  collective("sync_warp", __builtin_return_address(0), nothing, finish, nothing);
 }
 
 std::uint64_t exchange(std::uint64_t value, int from, const char* name) {
+  const Outside outside;
   std::uint64_t result = 0;
   collective(
       name, __builtin_return_address(0),
@@ -432,6 +460,7 @@ std::uint64_t exchange(std::uint64_t value, int from, const char* name) {
 }
 
 std::uint32_t vote(bool predicate, const char* name) {
+  const Outside outside;
   std::uint32_t result = 0;
   collective(
       name, __builtin_return_address(0),
@@ -446,38 +475,44 @@ std::uint32_t vote(bool predicate, const char* name) {
 }
 
 void copy_async16(std::uint32_t to, const void* from, bool valid) {
+  const Outside outside;
   Engine& e = engine();
   Thread& self = *e.current;
   const void* const caller = __builtin_return_address(0);
   unsigned char* const target = at_shared(to, 16, "copy_async16", caller);
   if (valid && reinterpret_cast<std::uintptr_t>(from) % 16 != 0)
     fail("copy_async16: a global address that is no multiple of 16", caller);
-  const Copy copy{target, valid ? static_cast<const unsigned char*>(from) : nullptr, self.group};
+  const auto* const source = valid ? static_cast<const unsigned char*>(from) : nullptr;
   if (valid) {  // a wrong address is found here, not where the copy lands
-    static_cast<void>(*static_cast<const volatile unsigned char*>(from));
-    static_cast<void>(*(static_cast<const volatile unsigned char*>(from) + 15));
+    static_cast<void>(*static_cast<const volatile unsigned char*>(source));
+    static_cast<void>(*static_cast<const volatile unsigned char*>(source + 15));
   }
-  if ((e.random() & 1U) != 0)
-    land(copy);
-  else
-    self.copies.push_back(copy);
+  if (watcher != nullptr) watcher->copy_begins(target, source, self.index, caller);
+  self.copies.push_back({target, source, self.group, false});
+  if ((e.random() & 1U) != 0) land(self.copies.back());
 }
 
 void commit_copies() { ++engine().current->group; }
 
 void wait_copies(int groups) {
+  const Outside outside;
   Thread& self = *engine().current;
   const std::uint64_t open = self.group;  // groups before open - groups have landed; what is not committed has not
   std::size_t landed = 0;
-  for (; landed < self.copies.size() && self.copies[landed].group + static_cast<std::uint64_t>(groups) < open; ++landed)
+  for (; landed < self.copies.size() && self.copies[landed].group + static_cast<std::uint64_t>(groups) < open;
+       ++landed) {
     land(self.copies[landed]);
+    if (watcher != nullptr) watcher->copy_is_waited_for(self.copies[landed].to, self.index);
+  }
   self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<std::ptrdiff_t>(landed));
 }
 
 void load_matrix_x4(std::uint32_t (&r)[4], std::uint32_t address, bool transposed) {
+  const Outside outside;
   const char* const name = transposed ? "load_matrix_x4_transposed" : "load_matrix_x4";
   const void* const caller = __builtin_return_address(0);
-  static_cast<void>(at_shared(address, 16, name, caller));
+  const unsigned char* const own_row = at_shared(address, 16, name, caller);
+  if (watcher != nullptr) watcher->matrix_row_is_loaded(own_row, engine().current->index, caller);
   collective(
       name, caller, [&](Warp& warp, unsigned slot, std::size_t lane) { warp.exchange[slot][lane].words[0] = address; },
       [&](Warp& warp, unsigned slot) {
@@ -502,6 +537,7 @@ void load_matrix_x4(std::uint32_t (&r)[4], std::uint32_t address, bool transpose
 }
 
 void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, Sixteen type) {
+  const Outside outside;
   collective(
       type == Sixteen::bf16 ? "mma_m16n8k16 of bf16" : "mma_m16n8k16 of half", __builtin_return_address(0),
       [&](Warp& warp, unsigned slot, std::size_t lane) {
@@ -516,9 +552,11 @@ void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, 
       });
 }
 
-void before_atomic(void* /*p*/, std::size_t /*bytes*/) {
+void before_atomic(void* p, std::size_t bytes) {
+  const Outside outside;
   Engine& e = engine();
   if (e.random() % 4 == 0) leave(e);
+  if (watcher != nullptr) watcher->atomic(p, bytes, e.current->index, __builtin_return_address(0));
 }
 
 }  // namespace emulator

@@ -36,6 +36,41 @@ Random& host_random();  ///< when streams run
 void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_bytes,
               const std::function<void()>& thread);
 
+/// Looks on at what threads do with memory. There is one when kernels are compiled with -fsanitize=thread (races.cpp).
+struct Watcher {
+  virtual void launch_begins() = 0;
+  virtual void block_begins() = 0;
+  virtual void block_synchronized() = 0;
+  virtual void warp_synchronized(int warp) = 0;
+  virtual void copy_begins(unsigned char* to, const unsigned char* from, int thread, const void* caller) = 0;
+  virtual void copy_is_waited_for(unsigned char* to, int thread) = 0;
+  virtual void matrix_row_is_loaded(const unsigned char* from, int thread, const void* caller) = 0;
+  virtual void atomic(void* memory, std::size_t bytes, int thread, const void* caller) = 0;
+  virtual void device_memory_changes(void* memory, std::size_t bytes) = 0;  ///< is handed out, or given back
+
+ protected:
+  ~Watcher() = default;
+};
+/// How much of a range of addresses is device memory.
+enum class DeviceShare { none, some, all };
+DeviceShare device_share(std::uintptr_t begin, std::size_t bytes);
+extern Watcher* watcher;  ///< null when nobody looks on
+extern bool in_kernel;    ///< a kernel's code runs, not the emulator's
+/// The emulator's code runs, called by a kernel's. It may share functions of the standard library with the kernel's, so
+/// what those do to memory is nobody's business meanwhile.
+struct Outside {
+  Outside() { in_kernel = false; }
+  Outside(const Outside&) = delete;
+  Outside& operator=(const Outside&) = delete;
+  ~Outside() { in_kernel = true; }
+};
+unsigned char* shared_memory();  ///< begin of all shared memory of a block
+constexpr std::size_t shared_capacity = std::size_t{512} << 10U;
+/// True for addresses on the stack of the thread that runs.
+[[nodiscard]] bool on_stack(const void* p);
+/// Gives the kernel up: `what` happened in the current thread. Never returns.
+[[noreturn]] void fail(const std::string& what, const void* caller);
+
 /// "name (file:line)" of a place in the program, as far as symbols tell.
 std::string describe_function(const void* address);
 std::string describe_return_address(const void* address);

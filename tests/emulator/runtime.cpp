@@ -190,6 +190,7 @@ cudaError_t allocate(void** memory, std::size_t bytes) {
   std::memset(*memory, 0xFF, bytes);
   r.allocations.emplace(reinterpret_cast<std::uintptr_t>(*memory), bytes);
   r.allocated += bytes;
+  if (watcher != nullptr) watcher->device_memory_changes(*memory, bytes);
   return cudaSuccess;
 }
 
@@ -197,6 +198,7 @@ cudaError_t release(void* memory) {
   Runtime& r = runtime();
   const auto found = r.allocations.find(reinterpret_cast<std::uintptr_t>(memory));
   if (found == r.allocations.end()) return failed(cudaErrorInvalidValue);
+  if (watcher != nullptr) watcher->device_memory_changes(memory, found->second);
   r.allocated -= found->second;
   r.allocations.erase(found);
   std::free(memory);
@@ -241,6 +243,15 @@ cudaError_t submit(cudaStream_t to, std::function<void()> work) {
 bool is_device_memory(const void* p, std::size_t bytes) {
   const Lock lock(runtime().mutex);
   return within(runtime().allocations, p, bytes);
+}
+
+DeviceShare device_share(std::uintptr_t begin, std::size_t bytes) {
+  const auto& blocks = runtime().allocations;
+  if (within(blocks, reinterpret_cast<const void*>(begin), bytes)) return DeviceShare::all;
+  const auto next = blocks.lower_bound(begin + bytes);  // the first that begins behind
+  if (next == blocks.begin()) return DeviceShare::none;
+  const auto last = std::prev(next);
+  return last->first + last->second > begin ? DeviceShare::some : DeviceShare::none;
 }
 
 cudaError_t launch(const void* kernel, dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <dlfcn.h>
@@ -64,8 +65,12 @@ std::vector<Place> look_up(const void* address) {
   return found;
 }
 
-// The template arguments of a kernel matter, its parameters do not.
-std::string without_parameters(const std::string& function) {
+// The template arguments of a kernel matter, its parameters and what is alike in all names do not.
+std::string short_name(std::string function) {
+  for (const std::string_view noise : {"(anonymous namespace)::", "void "}) {
+    for (auto at = function.find(noise); at != std::string::npos; at = function.find(noise))
+      function.erase(at, noise.size());
+  }
   int depth = 0;
   for (std::size_t i = function.size(); i-- > 0;) {
     if (function[i] == ')') ++depth;
@@ -84,14 +89,19 @@ std::string file_name(const std::string& line) {
 std::string describe_function(const void* address) {
   const auto places = look_up(address);
   return places.empty() || places.back().function.empty() ? hexadecimal(reinterpret_cast<std::uintptr_t>(address))
-                                                          : without_parameters(places.back().function);
+                                                          : short_name(places.back().function);
 }
 
 std::string describe_return_address(const void* address) {
   // The call lies before the address that it returns to.
   const auto places = look_up(static_cast<const char*>(address) - 1);
-  for (const Place& place : places)  // the primitives themselves are no news
-    if (!place.line.empty() && place.line.find("primitives.hpp:") == std::string::npos) return file_name(place.line);
+  std::string text;
+  for (const Place& place : places) {  // the primitives themselves are no news
+    if (place.line.empty() || place.line.find("primitives.hpp:") != std::string::npos) continue;
+    if (!text.empty()) text += " in ";
+    text += file_name(place.line);
+  }
+  if (!text.empty()) return text;
   return places.empty() || places.back().function.empty() ? hexadecimal(reinterpret_cast<std::uintptr_t>(address))
                                                           : places.back().function;
 }
