@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// LINK: cuda
 // Continues a prompt into stories, one per line.
 //
 //   generate_stories --checkpoint-path run/checkpoint_best.safetensors --prompt "Once upon a time " --gen-quantity 3
@@ -27,6 +28,7 @@
 #include <storylm/io/model_file.hpp>
 #include <storylm/text/sentencepiece.hpp>
 
+#include "devices.hpp"
 #include "program.hpp"
 #include "story_text.hpp"
 
@@ -169,12 +171,14 @@ int generate(Flags& flags) {
   if (flags.max_tokens != 0) in_range("--max-tokens", flags.max_tokens, 1, file.config().max_len);
   const SentencePieceTokenizer tokenizer = load_tokenizer(flags, file);
   StoryOutput output(flags.output, static_cast<std::size_t>(flags.quantity));
-  const Cpu device({.threads = flags.compute.threads});
-  const bool finished = nn::with_stack_type<float, Cpu>(file.config(), [&]<class Stack>(std::type_identity<Stack>) {
-    Stack stack(file.config(), device, file.options(), nn::Gradients::no);
-    file.load_into(stack);
-    return write_stories(flags, stack, tokenizer, output);
-  });
+  const bool finished =
+      program::with_device(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
+        return nn::with_stack_type<P, D>(file.config(), [&]<class Stack>(std::type_identity<Stack>) {
+          Stack stack(file.config(), device, file.options(), nn::Gradients::no);
+          file.load_into(stack);
+          return write_stories(flags, stack, tokenizer, output);
+        });
+      });
   if (!finished) {
     std::cerr << "generate_stories: stopped" << (flags.output.empty() ? "" : "; the output file was not written")
               << '\n';

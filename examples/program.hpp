@@ -59,34 +59,65 @@ inline void survive_closed_pipes() { std::signal(SIGPIPE, SIG_IGN); }
 /// 130 after SIGINT, 143 after SIGTERM.
 inline int stopped_exit_code() { return 128 + stop_signal; }
 
-/// The flags of every program that computes.
+/// True when the program was built with storylm::cuda.
+#if defined(STORYLM_WITH_CUDA)
+inline constexpr bool has_cuda = true;
+#else
+inline constexpr bool has_cuda = false;
+#endif
+
+/// The flags of every program that computes. examples/devices.hpp turns them into types.
 struct ComputeFlags {
   std::string device = std::getenv("STORYLM_DEVICE") != nullptr ? std::getenv("STORYLM_DEVICE") : "cpu";
   std::string dtype = "float32";
+  bool tf32 = false;
+  bool tune_matmul = false;
   int threads = 0;
 
   void add_to(CLI::App& app) {
-    app.add_option("--device", device, "cpu, cuda or cuda:N; $STORYLM_DEVICE where it is set")->capture_default_str();
-    app.add_option("--dtype", dtype, "type of weights and activations: float32")->capture_default_str();
+    app.add_option("--device", device,
+                   std::string("cpu, cuda or cuda:N; $STORYLM_DEVICE where it is set; this build has cpu") +
+                       (has_cuda ? " and cuda" : ""))
+        ->capture_default_str();
+    app.add_option(
+           "--dtype", dtype,
+           "type of weights and activations: float32, on a GPU bfloat16 or float16 too; checkpoints are float32 "
+           "in any case")
+        ->capture_default_str();
+    app.add_flag("--tf32", tf32, "on a GPU: products of float32 matrices with 10 bits of mantissa (default: off)");
+    app.add_flag(
+        "--tune-matmul", tune_matmul,
+        "on a GPU: algorithms of matrix products by timing; they are part of a run's checkpoint (default: off)");
     add_threads_flag(app, threads);
   }
   static void add_threads_flag(CLI::App& app, int& threads) {
     app.add_option("--threads", threads, "number of threads; 0: as many as the machine offers")->capture_default_str();
   }
 
-  /// Refuses by name what this build does not have. @throws storylm::ArgumentError
+  [[nodiscard]] bool on_cuda() const { return device.starts_with("cuda"); }
+  /// Which GPU, as CUDA counts them.
+  [[nodiscard]] int gpu() const { return device.size() > 5 ? std::atoi(device.c_str() + 5) : 0; }
+
+  /// Refuses by name what this build or the device does not have. @throws storylm::ArgumentError
   void check() const {
+    const auto require = [](bool ok, const auto&... parts) {
+      storylm::expects<storylm::ArgumentError>(ok, "program", parts...);
+    };
     const bool known = device == "cpu" || device == "cuda" ||
-                       (device.starts_with("cuda:") && device.size() > 5 &&
+                       (device.starts_with("cuda:") && device.size() > 5 && device.size() < 9 &&
                         device.find_first_not_of("0123456789", 5) == std::string::npos);
-    storylm::expects<storylm::ArgumentError>(known, "program", "unknown device ", device, ": cpu, cuda or cuda:N");
-    storylm::expects<storylm::ArgumentError>(device == "cpu", "program", "device ", device,
-                                             " is not built in: this build has cpu");
+    require(known, "unknown device ", device, ": cpu, cuda or cuda:N");
+    require(has_cuda || !on_cuda(), "device ", device,
+            " is not built in: this build has cpu (docs/guide/cuda.md says how to build for GPUs)");
     constexpr std::array<std::string_view, 4> dtypes{"float32", "float64", "bfloat16", "float16"};
-    storylm::expects<storylm::ArgumentError>(std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end(), "program",
-                                             "unknown dtype ", dtype, ": float32, float64, bfloat16 or float16");
-    storylm::expects<storylm::ArgumentError>(dtype == "float32", "program", "dtype ", dtype,
-                                             " is not built in: this build has float32");
+    require(std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end(), "unknown dtype ", dtype,
+            ": float32, float64, bfloat16 or float16");
+    require(dtype == "float32" || (has_cuda && dtype != "float64"), "dtype ", dtype,
+            " is not built in: this build has float32", has_cuda ? ", on a GPU bfloat16 and float16 too" : "");
+    require(dtype == "float32" || on_cuda(), "dtype ", dtype, " needs --device cuda: the CPU computes in float32");
+    require(!tf32 || (on_cuda() && dtype == "float32"), "--tf32 is for --device cuda with --dtype float32, not for ",
+            device, " with ", dtype);
+    require(!tune_matmul || on_cuda(), "--tune-matmul is for --device cuda, not for ", device);
     check_threads(threads);
   }
   static void check_threads(int threads) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,13 +32,16 @@ inline std::string number(double value) {
 
 /// The flags of train_stories, with their defaults.
 struct TrainFlags {
+  static constexpr storylm::index_t micro_tokens_on_cpu = 8192;
+  static constexpr storylm::index_t micro_tokens_on_gpu = 131072;  // a whole batch of 512 stories
+
   std::filesystem::path data_dir;
   std::filesystem::path run_dir;
   std::string model = "story_24m";
   storylm::index_t epochs = 100;
   storylm::index_t max_steps = 0;
   storylm::index_t batch_size = 512;
-  storylm::index_t micro_tokens = 8192;
+  std::optional<storylm::index_t> micro_tokens;
   storylm::index_t max_len = 256;
   double lr = 3e-4;
   storylm::index_t validate_every = 1000;
@@ -57,8 +61,8 @@ struct TrainFlags {
     app.add_option("--max-steps", max_steps, "end after that many steps; 0: no limit")->capture_default_str();
     app.add_option("--batch-size", batch_size, "stories a step")->capture_default_str();
     app.add_option("--micro-tokens", micro_tokens,
-                   "tokens computed at once; memory grows with it, the result is that of the whole batch")
-        ->capture_default_str();
+                   "tokens computed at once; memory grows with it, the result is that of the whole batch (default: " +
+                       std::to_string(micro_tokens_on_cpu) + ", on a GPU " + std::to_string(micro_tokens_on_gpu) + ")");
     app.add_option("--max-len", max_len, "longest sequence, BOS and EOS included; longer stories are cut")
         ->capture_default_str();
     app.add_option("--lr", lr, "Adam's learning rate, before plateaus lower it")->capture_default_str();
@@ -72,6 +76,11 @@ struct TrainFlags {
     app.add_option("--seed", seed, "of initial values, split, shuffling, dropout and samples")->capture_default_str();
     app.add_option("--prompt", prompt, "how the sample story at a validation begins")->capture_default_str();
     compute.add_to(app);
+  }
+
+  /// As told, or as suits the device.
+  [[nodiscard]] storylm::index_t tokens_at_once() const {
+    return micro_tokens.value_or(compute.on_cuda() ? micro_tokens_on_gpu : micro_tokens_on_cpu);
   }
 
   /// @throws storylm::ArgumentError naming the flag whose value is out of range
@@ -88,7 +97,7 @@ struct TrainFlags {
     in_range("--epochs", epochs, 1, most);
     in_range("--max-steps", max_steps, 0, most);
     in_range("--batch-size", batch_size, 1, most);
-    in_range("--micro-tokens", micro_tokens, 1, most);
+    in_range("--micro-tokens", tokens_at_once(), 1, most);
     in_range("--validate-every", validate_every, 1, most);
     require(lr > 0.0 && std::isfinite(lr), "--lr must be positive", lr);
     require(dropout >= 0.0 && dropout < 1.0, "--dropout must be in [0, 1)", dropout);
@@ -97,15 +106,20 @@ struct TrainFlags {
     compute.check();
   }
 
-  /// What every bit of the result depends on, so that a run can only go on with the same.
+  /// What every bit of the result depends on, so that a run can only go on with the same. What is not recorded is the
+  /// CPU's float32.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> settings() const {
-    return {{"batch_size", std::to_string(batch_size)},
-            {"max_len", std::to_string(max_len)},
-            {"lr", number(lr)},
-            {"dropout", number(dropout)},
-            {"clip_norm", number(clip_norm)},
-            {"micro_tokens", std::to_string(micro_tokens)},
-            {"seed", std::to_string(seed)}};
+    std::vector<std::pair<std::string, std::string>> all{{"batch_size", std::to_string(batch_size)},
+                                                         {"max_len", std::to_string(max_len)},
+                                                         {"lr", number(lr)},
+                                                         {"dropout", number(dropout)},
+                                                         {"clip_norm", number(clip_norm)},
+                                                         {"micro_tokens", std::to_string(tokens_at_once())},
+                                                         {"seed", std::to_string(seed)}};
+    if (compute.on_cuda()) {
+      all.insert(all.end(), {{"device", "cuda"}, {"dtype", compute.dtype}, {"tf32", compute.tf32 ? "on" : "off"}});
+    }
+    return all;
   }
 };
 

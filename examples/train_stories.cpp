@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// LINK: cuda
 // Trains a story model on what prepare_stories made, and goes on where it stopped.
 //
 //   train_stories --data-dir data/ --run-dir run/ --model story_24m
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <iostream>
 #include <limits>
@@ -18,18 +20,22 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <storylm/core/algorithm_table.hpp>
 #include <storylm/data/loader.hpp>
 #include <storylm/data/token_file.hpp>
 #include <storylm/detail/atomic_file.hpp>
 #include <storylm/evaluate/loss.hpp>
 #include <storylm/generate/generator.hpp>
+#include <storylm/kernels/kernel.hpp>
 #include <storylm/models/transformer_lm.hpp>
 #include <storylm/ops/peak.hpp>
 #include <storylm/optim/adam.hpp>
 #include <storylm/optim/clip.hpp>
+#include <storylm/optim/grad_scaler.hpp>
 #include <storylm/optim/schedules.hpp>
 #include <storylm/text/sentencepiece.hpp>
 #include <storylm/train/flops.hpp>
@@ -37,9 +43,11 @@
 #include <storylm/train/loss_plot.hpp>
 #include <storylm/train/metrics.hpp>
 #include <storylm/train/progress.hpp>
+#include <storylm/train/recordings.hpp>
 #include <storylm/train/run_state.hpp>
 #include <storylm/train/step.hpp>
 
+#include "devices.hpp"
 #include "presets.hpp"
 #include "program.hpp"
 #include "story_text.hpp"
@@ -82,19 +90,33 @@ struct Sample {
   double tokens_per_second = 0.0;
 };
 
-/// Training of one preset.
-template <TransformerConfig C>
+/// A step that the device was given and whose result has not come.
+struct GivenStep {
+  index_t epoch = 0;   // from 1
+  index_t tokens = 0;  // target tokens
+  Clock::time_point start;
+};
+
+/// Stands where the dtype needs no loss scale.
+struct NoScaler {
+  explicit NoScaler(const auto& /*store*/) {}
+};
+
+/// Training of a model of one kind, on one device, in one dtype.
+template <class Model>
 class Training {
  public:
-  using Model = TransformerLM<C, float, Cpu>;
+  using Precision = typename Model::precision;
+  using Device = typename Model::device_type;
 
-  Training(const program::TrainFlags& flags, program::StoryData data)
+  Training(const program::TrainFlags& flags, program::StoryData data, const TransformerConfig& config, Device device)
       : flags_(flags),
         tokenizer_(std::move(data.tokenizer)),
         story_text_(tokenizer_, flags.prompt),
-        device_({.threads = flags.compute.threads}),
-        model_(device_, {.dropout = flags.dropout, .seed = flags.seed}),
+        device_(std::move(device)),
+        model_(config, device_, {.dropout = flags.dropout, .seed = flags.seed}),
         optimizer_(model_.parameters()),
+        scaler_(model_.parameters()),
         schedule_({.lr = flags.lr, .factor = 0.3, .patience = 10}),
         loader_(data.tokens, loader_options(flags, tokenizer_, data.tokens), Split::train),
         validation_(data.tokens, loader_options(flags, tokenizer_, data.tokens), Split::validation),
@@ -102,7 +124,7 @@ class Training {
         validation_loss_(model_, validation_.capacity()),
         generator_(model_, 1),
         total_steps_(total_steps()),
-        pace_(total_steps_, train::flops_per_token(C, mean_length()), ops::peak_flops<float>(device_)),
+        pace_(total_steps_, train::flops_per_token(model_.shape(), mean_length()), peak_flops()),
         folder_(flags.run_dir),
         metrics_(folder_.file("metrics.jsonl")),
         state_(model_) {
@@ -113,6 +135,8 @@ class Training {
     state_.keep("history", history_);
     state_.keep("metrics", metrics_);
     state_.keep("unwritten_step", unwritten_);
+    if constexpr (scales_loss) state_.keep("grad_scaler", scaler_);
+    if (AlgorithmTable* table = algorithm_table(device_)) state_.keep("algorithms", *table);
     state_.set_tokenizer_hash(tokenizer_.hash());
     for (const auto& [name, value] : flags_.settings()) state_.expect(name, value);
   }
@@ -122,9 +146,10 @@ class Training {
     begin();
     if (unwritten_.tokens > 0) finish_step();
     while (steps() < total_steps_ && program::stop_signal == 0) {
-      train_step();
-      finish_step();
+      give_step();
+      settle(validates(steps()) || checkpoint_is_due() ? 0 : steps_ahead);
     }
+    settle(0);
     if (program::stop_signal != 0) {
       if (!saved_) save_last();
       say("stopped by a signal after step " + std::to_string(steps()) + "; start again to go on");
@@ -148,7 +173,7 @@ class Training {
             .seed = flags.seed,
             .bos = tokenizer.bos(),
             .eos = tokenizer.eos(),
-            .capacity = {.tokens = std::min(all, std::max(flags.micro_tokens, flags.max_len - 1))},
+            .capacity = {.tokens = std::min(all, std::max(flags.tokens_at_once(), flags.max_len - 1))},
             .epochs = flags.epochs};
   }
   [[nodiscard]] index_t total_steps() const {
@@ -161,13 +186,31 @@ class Training {
     return std::min<double>(static_cast<double>(flags_.max_len),
                             static_cast<double>(info.tokens) / static_cast<double>(std::max<index_t>(1, info.stories)));
   }
+  /// The share of the device's best arithmetic is shown where that is known.
+  [[nodiscard]] double peak_flops() const {
+    if constexpr (Supports<Device, op::peak_flops, activation_t<Precision>>) {
+      return ops::peak_flops<activation_t<Precision>>(device_);
+    } else {
+      return 0.0;
+    }
+  }
+  /// Steps given to the device.
   [[nodiscard]] index_t steps() const { return static_cast<index_t>(step_.steps()); }
+  /// Steps whose results are known.
+  [[nodiscard]] index_t steps_done() const { return static_cast<index_t>(history_.losses().size()); }
+  [[nodiscard]] bool validates(index_t step) const { return step % flags_.validate_every == 0 || step == total_steps_; }
+  [[nodiscard]] bool checkpoint_is_due() const {
+    return flags_.checkpoint_minutes > 0.0 && seconds_since(last_save_) / 60.0 >= flags_.checkpoint_minutes;
+  }
   void say(const std::string& text) { folder_.say(progress_, text); }
 
   void begin() {
     const std::filesystem::path last = folder_.file("checkpoint_last.safetensors");
     const bool goes_on = std::filesystem::exists(last);
-    if (goes_on) state_.load(last);
+    if (goes_on) {
+      expect_same_device(last);
+      state_.load(last);
+    }
     folder_.keep(tokenizer_, goes_on);
     metrics_.open();
     saved_ = goes_on;
@@ -177,56 +220,92 @@ class Training {
         ", " + std::to_string(nn::parameter_count(model_)) + " parameters, " + std::to_string(loader_.size()) +
         " stories to train on, " + std::to_string(validation_.size()) + " to validate" +
         (validation_.size() == 0 ? " (the training loss stands in)" : "") + ", " + std::to_string(total_steps_) +
-        " steps" + with + ", " + std::to_string(program::thread_count(flags_.compute.threads)) + " threads");
+        " steps" + with + ", " + program::described(device_));
   }
 
-  void train_step() {
+  /// The other way round state_ sees it: what a GPU's run records, one on the CPU does not ask for.
+  void expect_same_device(const std::filesystem::path& checkpoint) const {
+    if constexpr (Device::host_memory) {
+      const io::CheckpointReader reader(checkpoint);
+      const auto device = reader.metadata().find("run.device");
+      expects<FormatError>(device == reader.metadata().end(), "run", checkpoint.string(),
+                           ": the run began with device ", device == reader.metadata().end() ? "" : device->second,
+                           ", now it is cpu: go on with the same, or begin in another folder");
+    }
+  }
+
+  /// Gives the device a step and orders its result; waits for nothing.
+  void give_step() {
     const auto start = Clock::now();
     const StepBatch& batch = loader_.next();
     step_.begin(batch, schedule_.lr());
+    if constexpr (scales_loss) scaler_.begin(step_);
     for (const auto& micro : batch) {
-      model_.forward(micro, step_);
-      model_.backward(micro, step_);
+      gradients_.run(step_.pass(micro), [&] {
+        model_.forward(micro, step_);
+        model_.backward(micro, step_);
+      });
     }
-    optim::clip_grad_norm(model_.parameters(), flags_.clip_norm, step_);
-    optimizer_.step(step_);
-
-    const train::StepResult result = step_.result();
-    history_.add_loss(result.loss);
-    unwritten_ = {.epoch = batch.epoch() + 1,
-                  .tokens = batch.targets(),
-                  .grad_norm = result.grad_norm,
-                  .seconds = seconds_since(start)};
+    update_.run(device_, [&] {
+      optim::clip_grad_norm(model_.parameters(), flags_.clip_norm, step_);
+      optimizer_.step(step_);
+      if constexpr (scales_loss) scaler_.update(step_);
+    });
+    step_.post_result();
+    given_.push_back({.epoch = batch.epoch() + 1, .tokens = batch.targets(), .start = start});
     saved_ = false;
+  }
+
+  /// Finishes the steps that were given, but for the last `ahead`.
+  void settle(std::size_t ahead) {
+    while (given_.size() > ahead) {
+      take_step();
+      finish_step();
+    }
+  }
+
+  /// Waits for the result of the oldest step that was given.
+  void take_step() {
+    const train::StepResult result = step_.take_result();
+    const GivenStep given = given_.front();
+    given_.pop_front();
+    history_.add_loss(result.loss);
+    unwritten_ = {.epoch = given.epoch,
+                  .tokens = given.tokens,
+                  .grad_norm = result.grad_norm,
+                  .seconds = seconds_since(std::max(given.start, last_result_))};
+    last_result_ = Clock::now();
     pace_.add_step(unwritten_.tokens, unwritten_.seconds);
-    if (progress_.due()) progress_.show(pace_.line(batch.epoch(), steps(), result.loss, schedule_.lr()));
-    if (result.skipped) say("step " + std::to_string(steps()) + ": gradients are not finite, nothing was changed");
+    if (progress_.due()) progress_.show(pace_.line(given.epoch - 1, steps_done(), result.loss, schedule_.lr()));
+    if (result.skipped)
+      say("step " + std::to_string(steps_done()) + ": gradients are not finite, nothing was changed" +
+          (scales_loss ? "; the loss scale is halved" : ""));
   }
 
   /// Validates when it is time to, writes the step's line and, now and then, the checkpoints. Nothing of it happens
   /// when a signal ends the validation.
   void finish_step() {
+    const index_t step = steps_done();
     train::MetricsLine line;
-    line.add("step", steps()).add("epoch", unwritten_.epoch).add("loss", history_.losses().back());
+    line.add("step", step).add("epoch", unwritten_.epoch).add("loss", history_.losses().back());
     line.add("lr", schedule_.lr()).add("grad_norm", unwritten_.grad_norm).add("tokens", unwritten_.tokens);
     line.add("tokens_per_second", static_cast<double>(unwritten_.tokens) / unwritten_.seconds);
     line.add("seconds", unwritten_.seconds);
 
-    const bool validates = steps() % flags_.validate_every == 0 || steps() == total_steps_;
     bool best = false;
-    if (validates) {
+    if (validates(step)) {
       const std::optional<double> loss = validation_loss();
       if (!loss) return;
-      best = history_.add_validation(steps(), *loss);
+      best = history_.add_validation(step, *loss);
       // Not at the end of a run in between: one that goes on with more epochs takes the same steps as a longer one.
-      if (steps() % flags_.validate_every == 0) schedule_.step(*loss);
+      if (step % flags_.validate_every == 0) schedule_.step(*loss);
       report(line, *loss, best);
     }
     metrics_.write(line);
     unwritten_ = {};
     if (best) state_.save(folder_.file("checkpoint_best.safetensors"));
-    const double minutes = seconds_since(last_save_) / 60.0;
-    if (validates || (flags_.checkpoint_minutes > 0.0 && minutes >= flags_.checkpoint_minutes)) save_last();
+    // The state is that of this step only when no other was given: run() sees to it when a checkpoint is due.
+    if (given_.empty() && (validates(step) || checkpoint_is_due())) save_last();
   }
 
   /// Mean over all target tokens of the validation stories; the step's own loss where there are none, and nothing when
@@ -241,8 +320,8 @@ class Training {
         if (program::stop_signal != 0) return std::nullopt;
         validation_loss_.add(micro);
         if (progress_.due())
-          progress_.show("step " + std::to_string(steps()) + ": validates, batch " + std::to_string(i + 1) + " of " +
-                         std::to_string(batches));
+          progress_.show("step " + std::to_string(steps_done()) + ": validates, batch " + std::to_string(i + 1) +
+                         " of " + std::to_string(batches));
       }
     }
     return validation_loss_.mean();
@@ -253,7 +332,7 @@ class Training {
     const Sample sample = std::isfinite(loss) ? tell_story() : Sample{"(the loss is not finite)", none};
     line.add("validation_loss", validation_.size() > 0 ? loss : none).add("sample", sample.text);
     line.add("generation_tokens_per_second", sample.tokens_per_second);
-    say("step " + std::to_string(steps()) + "  training loss " + fixed(history_.losses().back(), 4) +
+    say("step " + std::to_string(steps_done()) + "  training loss " + fixed(history_.losses().back(), 4) +
         "  validation loss " + fixed(loss, 4) + (best ? " (best)" : "") + "  lr " + program::number(schedule_.lr()) +
         "  generation " + fixed(sample.tokens_per_second, 0) + " tokens/s\n    " + sample.text);
   }
@@ -261,8 +340,9 @@ class Training {
   /// The number of the story is that of the step: the same in every run of this seed.
   Sample tell_story() {
     const auto start = Clock::now();
-    const GenerateRequest request{
-        .prompt = story_text_.prompt_ids(), .story = static_cast<std::uint32_t>(steps()), .max_tokens = flags_.max_len};
+    const GenerateRequest request{.prompt = story_text_.prompt_ids(),
+                                  .story = static_cast<std::uint32_t>(steps_done()),
+                                  .max_tokens = flags_.max_len};
     const GenerateOptions options{.sampler = {.temperature = 0.5, .top_k = 2, .seed = flags_.seed},
                                   .eos = tokenizer_.eos(),
                                   .banned = {tokenizer_.unk(), tokenizer_.bos(), tokenizer_.pad()}};
@@ -280,27 +360,36 @@ class Training {
     detail::write_file(folder_.file("loss.svg"), train::loss_plot(history_));
   }
 
+  static constexpr bool scales_loss = std::is_same_v<weight_t<Precision>, half>;
+  /// While the host waits for a GPU's step, that has the next one already.
+  static constexpr std::size_t steps_ahead = Device::host_memory ? 0 : 1;
+
   program::TrainFlags flags_;
   SentencePieceTokenizer tokenizer_;
   program::StoryText<SentencePieceTokenizer> story_text_;
-  Cpu device_;
+  Device device_;
   Model model_;
-  optim::Adam<float, Cpu> optimizer_;
+  optim::Adam<weight_t<Precision>, Device> optimizer_;
+  [[no_unique_address]] std::conditional_t<scales_loss, optim::GradScaler<half, Device>, NoScaler> scaler_;
   optim::ReduceOnPlateau schedule_;
   StoryLoader<TokenFile> loader_;
   StoryLoader<TokenFile> validation_;
   train::Step<Model> step_;
+  train::Recordings<Device> gradients_;  // forward and backward of a micro-batch
+  train::Recordings<Device> update_;     // what follows them
   evaluate::LossMeter<Model> validation_loss_;
-  Generator<typename Model::Stack> generator_;
+  Generator<Model> generator_;
   train::History history_;
   index_t total_steps_;
   train::Progress pace_;
   program::RunFolder folder_;
   train::MetricsFile metrics_;
   train::RunState state_;
+  std::deque<GivenStep> given_;
   UnwrittenStep unwritten_;
   bool saved_ = false;  // checkpoint_last is the state as it is
   Clock::time_point last_save_ = Clock::now();
+  Clock::time_point last_result_ = last_save_;
   program::ProgressLine progress_;
 };
 
@@ -317,7 +406,10 @@ int train_stories(const program::TrainFlags& flags) {
                            "--max-len must be in [2, ", C.max_len, "] for ", flags.model, ": ", flags.max_len);
     expects<ArgumentError>(static_cast<index_t>(prompt) < flags.max_len, "train_stories", "--prompt has ", prompt,
                            " tokens, --max-len ", flags.max_len, " leaves no room for a story");
-    code = Training<C>(flags, std::move(data)).run();
+    code = program::with_device(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
+      using Model = typename TransformerLM<C, P, D>::Stack;  // one for all presets of an architecture
+      return Training<Model>(flags, std::move(data), C, device).run();
+    });
   });
   return code;
 }

@@ -384,9 +384,12 @@ TEST_CASE("bad flags and bad files end with one line and exit code 2, and make n
            {good + "--clip-norm -1", "--clip-norm must not be negative: -1"},
            {good + "--checkpoint-minutes -1", "--checkpoint-minutes must not be negative: -1"},
            {good + "--threads -1", "--threads must be in [0, 4096]: -1"},
-           {good + "--device cuda", "device cuda is not built in: this build has cpu"},
            {good + "--device tpu", "unknown device tpu"},
-           {good + "--dtype bfloat16", "dtype bfloat16 is not built in: this build has float32"},
+           {good + "--device cuda:x", "unknown device cuda:x: cpu, cuda or cuda:N"},
+           {good + "--dtype int8", "unknown dtype int8: float32, float64, bfloat16 or float16"},
+           {good + "--dtype float64", "dtype float64 is not built in: this build has float32"},
+           {good + "--tf32", "--tf32 is for --device cuda with --dtype float32, not for cpu with float32"},
+           {good + "--tune-matmul", "--tune-matmul is for --device cuda, not for cpu"},
            {data_flag(data()) + run + "--model story_tiny", "--max-len must be in [2, 128] for story_tiny: 256"},
            {data_flag(data()) + run + "--model story_9m", "there is no model story_9m: there are story_24m, story_3m"},
            {data_flag(data()) + run + "--model story_3m",
@@ -408,9 +411,35 @@ TEST_CASE("bad flags and bad files end with one line and exit code 2, and make n
     CHECK(contains(result.err, c.expected));
     CHECK_FALSE(std::filesystem::exists(folder / "run"));
   }
-  const Result device = shell("STORYLM_DEVICE=cuda:1 exec " + program + " " + good);
-  CHECK(device.code == 2);
-  CHECK(contains(device.err, "device cuda:1 is not built in"));
+}
+
+TEST_CASE("devices and dtypes: what the build has, and one clear line for what it has not") {
+  const TemporaryFolder folder;
+  const std::string good = " --model story_tiny --max-len 64 --data-dir '" + data().string() + "' --run-dir '" +
+                           (folder / "run").string() + "' ";
+  const auto refused = [&](const std::string& command, int code, std::string_view expected) {
+    const Result result = shell(command);
+    CAPTURE(result.err);
+    CHECK(result.code == code);
+    CHECK(line_count(result.err) == 1);
+    CHECK(contains(result.err, expected));
+    CHECK_FALSE(std::filesystem::exists(folder / "run"));
+  };
+  if (contains(shell(program + " --help").out, "this build has cpu and cuda")) {
+    refused("exec " + program + good + "--dtype bfloat16", 2,
+            "dtype bfloat16 needs --device cuda: the CPU computes in");
+    refused("exec " + program + good + "--device cuda --tf32 --dtype float16", 2,
+            "--tf32 is for --device cuda with --dtyp");
+    // Whether there is a GPU or not, there is none of that number.
+    refused("exec " + program + good + "--device cuda:999", 1, "GPU");
+    refused("STORYLM_DEVICE=cuda:998 exec " + program + good, 1, "GPU");
+    refused("CUDA_VISIBLE_DEVICES= exec " + program + good + "--device cuda --dtype bfloat16", 1,
+            "device cuda: no NVIDIA GPU can be used here (");
+  } else {
+    refused("exec " + program + good + "--device cuda", 2, "device cuda is not built in: this build has cpu");
+    refused("exec " + program + good + "--dtype bfloat16", 2, "dtype bfloat16 is not built in: this build has float32");
+    refused("STORYLM_DEVICE=cuda:1 exec " + program + good, 2, "device cuda:1 is not built in");
+  }
 }
 
 TEST_CASE("a run goes on with what it began with or not at all, and what it has stays as it is") {
@@ -565,6 +594,10 @@ TEST_CASE("--help explains every flag with its default, and lists the models") {
                            "cpu",
                            "--dtype",
                            "float32",
+                           "bfloat16",
+                           "--tf32",
+                           "--tune-matmul",
+                           "131072",
                            "--threads",
                            "story_3m",
                            "story_tiny",

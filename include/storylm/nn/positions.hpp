@@ -19,7 +19,8 @@ template <FloatDtype T, Device D>
     const double frequency = std::pow(10000.0, -static_cast<double>(c - c % 2) / static_cast<double>(width));
     for (index_t p = 0; p < max_len; ++p) {
       const double angle = static_cast<double>(p) * frequency;
-      table[static_cast<std::size_t>(p * width + c)] = static_cast<T>(c % 2 == 0 ? std::sin(angle) : std::cos(angle));
+      const auto value = static_cast<accumulator_t<T>>(c % 2 == 0 ? std::sin(angle) : std::cos(angle));
+      table[static_cast<std::size_t>(p * width + c)] = static_cast<T>(value);
     }
   }
   return Tensor<T, D>::from_host({max_len, width}, table, device);
