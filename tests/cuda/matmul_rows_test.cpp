@@ -135,7 +135,7 @@ TEST_CASE_TEMPLATE("op::matmul_rows: a row does not know of the others", T, STOR
   }
 }
 
-TEST_CASE_TEMPLATE("op::matmul_rows: aligned and unaligned rows give the same bits", T, bf16, half) {
+TEST_CASE_TEMPLATE("op::matmul_rows: aligned and unaligned rows give the same bits", T, storylm::bf16, storylm::half) {
   const Case<T> aligned(19, 21, 96, 0, 3);
   const Case<T> unaligned(19, 21, 96, 1, 3);
   for (const RowsTile tile : all_tiles) {

@@ -246,7 +246,8 @@ struct Call {
 void multiply(const Call& call) {
   const auto& [p, alpha, beta, a_data, b_data, c_data, d_data, id, workspace, workspace_bytes] = call;
   const auto& [desc, a_layout, b_layout, c_layout, d_layout, m, n, k] = p;
-  if (workspace != nullptr) std::memset(workspace, 0xFF, workspace_bytes);  // nobody may count on it
+  // nobody may count on what the workspace held; all of it would take longer than the product
+  if (workspace != nullptr) std::memset(workspace, 0xFF, std::min(workspace_bytes, std::size_t{1} << 16U));
   const std::vector<float> a = dense(a_data, a_layout, desc.transa, m, k);
   const std::vector<float> b = dense(b_data, b_layout, desc.transb, k, n);
   const Epilogue e = parts(desc.epilogue);
@@ -428,11 +429,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   if (const cublasStatus_t status = check(p); status != CUBLAS_STATUS_SUCCESS) return status;
   *found = 0;
   if ((desc->epilogue & emulator::matmul_offer().no_epilogues) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-  const bool aligned = std::all_of(preference->alignment.begin(), preference->alignment.end(),
-                                   [](std::uint32_t bytes) { return bytes >= 16; }) &&
-                       std::all_of(std::array{a, b, c, d}.begin(), std::array{a, b, c, d}.end(), [](const auto* l) {
-                         return static_cast<std::size_t>(l->ld) * size_of(l->type) % 16 == 0;
-                       });
+  bool aligned = true;
+  for (const std::uint32_t bytes : preference->alignment) aligned &= bytes >= 16;
+  for (const auto* const l : {a, b, c, d}) aligned &= static_cast<std::size_t>(l->ld) * size_of(l->type) % 16 == 0;
   for (int i = 0; i < algorithms && *found < wanted; ++i) {
     const int id = (i + emulator::matmul_offer().first) % algorithms;
     const std::uint32_t scheme = schemes[static_cast<std::size_t>(id)];

@@ -2,9 +2,10 @@
 /// @file
 /// @brief Stand-in for cuBLASLt's header: the part that the library uses, as a plain product on the emulator's memory.
 ///
-/// Names, values and meaning are those of cuBLASLt's documentation; tests/cuda/cublaslt_test.cpp compares the values
-/// with the real header's where there is one. Column-major matrices only. What the documentation demands is checked and
-/// refused with the status that it names. Products run in the order of their stream and are recorded while it captures.
+/// Names, values and meaning are those of cuBLASLt's documentation; tests/cuda/cublaslt_descriptors_test.cpp compares
+/// the values with the real header's where there is one. Column-major matrices only. What the documentation demands is
+/// checked and refused with the status that it names. Products run in the order of their stream and are recorded while
+/// it captures.
 #pragma once
 
 #include <cstddef>
