@@ -311,7 +311,7 @@ TEST_CASE("float and double agree with the plain function on random rows and opt
                                  .seed = random.bits()};
     std::vector<token_t> story(random.below(6));
     for (token_t& id : story) id = static_cast<token_t>(random.below(logits.size()));
-    const double uniform = storylm::cpu::sample_uniform(options.seed, 5, static_cast<std::int32_t>(story.size()));
+    const double uniform = storylm::sample_uniform(options.seed, 5, static_cast<std::int32_t>(story.size()));
     const token_t expected = plain_sample(logits, options, {}, story, uniform);
     if (draw_after(logits, options, story) != expected) ++different;
     if (draw_after(std::vector<double>(logits.begin(), logits.end()), options, story) != expected) ++different;

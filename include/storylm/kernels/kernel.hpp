@@ -211,7 +211,9 @@ struct grad_scale {};
 /// `<T>` run(d, out, logits, request): out (rows) of token_t = one token drawn from each row of logits (rows, vocab) as
 /// SamplerOptions says (kernels/sampling.hpp), no_sample where none can be; what was drawn is also stored in
 /// request.history if there is one. The random number: block = philox({story, position, 0, 0}, derive_key(seed, 0,
-/// 0x73616D70)), the upper 53 bits of words 1 and 0. A row's token depends on no other row.
+/// 0x73616D70)), the upper 53 bits of words 1 and 0. A row's token depends on no other row. advance(d, stories, out):
+/// what follows when the host does not look: out becomes a row of stories.drawn, a story's latest token becomes what
+/// was drawn (unless nothing was), its positions go up by one, to at most stories.last, and stories.step by one.
 struct sample {};
 /// `<T>` run(d) -> double: floating-point operations per second at best, measured.
 struct peak_flops {};

@@ -3,9 +3,12 @@
 /// @brief What op::sample is told: the policy and its filters, and which story and position each row belongs to.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include <storylm/core/dtype.hpp>
+#include <storylm/core/host_device.hpp>
+#include <storylm/core/random.hpp>
 
 namespace storylm {
 
@@ -37,6 +40,9 @@ struct SamplerOptions {
   double repetition_penalty = 1.0;                  ///< 1: off
   SamplingPolicy policy = SamplingPolicy::softmax;  ///< how logits become weights
   std::uint64_t seed = 1;                           ///< a draw is a function of (seed, story, position)
+
+  /// Field by field.
+  friend constexpr bool operator==(const SamplerOptions&, const SamplerOptions&) = default;
 };
 
 /// What the rows of one call of op::sample are. All pointers are into the device's memory.
@@ -51,6 +57,35 @@ struct SampleRequest {
   index_t capacity = 0;        ///< tokens a slot of history holds
   const std::int32_t* slots = nullptr;  ///< (rows)  slot of each row's story in history
 };
+
+/// Stories that go on token by token without the host, one a row. All pointers are into the device's memory.
+struct StoryRows {
+  token_t* ids = nullptr;             ///< (rows)  latest tokens: what the next step is given
+  std::int32_t* positions = nullptr;  ///< (rows)  their positions
+  std::int32_t* next = nullptr;       ///< (rows)  positions of the tokens to draw
+  token_t* drawn = nullptr;           ///< (steps, rows)  what was drawn in each step
+  std::int32_t* step = nullptr;       ///< the steps taken
+  index_t rows = 0;                   ///< number of stories
+  std::int32_t last = 0;              ///< no position goes beyond it
+};
+
+/// The one random number of (seed, story, position): uniform in [0, 1), 53 bits.
+[[nodiscard]] STORYLM_HOST_DEVICE constexpr double sample_uniform(std::uint64_t seed, std::uint32_t story,
+                                                                  std::int32_t position) {
+  constexpr std::uint32_t site = 0x73616D70U;  // apart from dropout's sites, which count from 0
+  const PhiloxCounter block =
+      philox4x32({story, static_cast<std::uint32_t>(position), 0U, 0U}, derive_key(seed, 0, site));
+  const std::uint64_t bits = (std::uint64_t{block[1]} << 32U) | block[0];
+  return static_cast<double>(bits >> 11U) * 0x1.0p-53;
+}
+
+/// What a logit weighs in a draw, where the largest, `best`, weighs 1; never more for a smaller logit.
+[[nodiscard]] STORYLM_HOST_DEVICE inline double sample_weight(const SamplerOptions& options, double best,
+                                                              double logit) {
+  if (options.policy == SamplingPolicy::inverse_temperature) return std::exp((logit - best) * options.temperature);
+  if (options.policy == SamplingPolicy::logits_as_weights) return best > 0.0 ? (logit > 0.0 ? logit / best : 0.0) : 1.0;
+  return std::exp(options.temperature == 1.0 ? logit - best : (logit - best) / options.temperature);
+}
 
 /// What op::sample gives for a row that holds a NaN or plus infinity, or in which nothing may be drawn.
 inline constexpr token_t no_sample = -1;

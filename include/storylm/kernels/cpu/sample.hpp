@@ -33,15 +33,6 @@ struct SampleCandidate {
   return a.logit < b.logit || (a.logit == b.logit && a.id > b.id);
 }
 
-/// Uniform in [0, 1), 53 bits: the one random number of (seed, story, position).
-[[nodiscard]] inline double sample_uniform(std::uint64_t seed, std::uint32_t story, std::int32_t position) {
-  constexpr std::uint32_t site = 0x73616D70U;  // apart from dropout's sites, which count from 0
-  const PhiloxCounter block =
-      philox4x32({story, static_cast<std::uint32_t>(position), 0U, 0U}, derive_key(seed, 0, site));
-  const std::uint64_t bits = (std::uint64_t{block[1]} << 32U) | block[0];
-  return static_cast<double>(bits >> 11U) * 0x1.0p-53;
-}
-
 /// The candidates of one row, taken in order from the most to the least probable; weights are made as they are taken.
 template <class Weigh>
 class SampleQueue {
@@ -99,13 +90,7 @@ index_t sample_candidates(const T* row, index_t vocab, const SampleRequest& requ
 inline token_t draw_sample(SampleCandidate* candidates, index_t count, const SamplerOptions& options, double uniform) {
   const SampleCandidate best = *std::max_element(candidates, candidates + count, less_probable);
   if (options.temperature == 0.0 || options.top_k == 1) return best.id;
-  const auto weigh = [&](double logit) {  // that of the best is 1
-    if (options.policy == SamplingPolicy::inverse_temperature)
-      return std::exp((logit - best.logit) * options.temperature);
-    if (options.policy == SamplingPolicy::logits_as_weights)
-      return best.logit > 0.0 ? std::max(logit, 0.0) / best.logit : 1.0;
-    return std::exp((logit - best.logit) / options.temperature);
-  };
+  const auto weigh = [&](double logit) { return sample_weight(options, best.logit, logit); };
   index_t kept = options.top_k > 0 ? std::min(options.top_k, count) : count;
   double total = 0.0;
   if (kept == count) {  // by id, before the queue moves them: the improbable ones need not be sorted
@@ -159,11 +144,21 @@ struct kernel<op::sample, Cpu, T> {
           cpu::sample_candidates(logits.row(r), vocab, request, r, values + buffer, candidates + buffer);
       out[r] = no_sample;
       if (count <= 0) return;
-      const double uniform = cpu::sample_uniform(request.options.seed, request.stories[r], request.positions[r]);
+      const double uniform = sample_uniform(request.options.seed, request.stories[r], request.positions[r]);
       out[r] = cpu::draw_sample(candidates + buffer, count, request.options, uniform);
       if (request.history != nullptr)
         request.history[request.slots[r] * request.capacity + request.positions[r]] = out[r];
     });
+  }
+  /// What follows a draw when the host does not look.
+  static void advance(const Cpu& /*device*/, const StoryRows& stories, const token_t* out) {
+    for (index_t r = 0; r < stories.rows; ++r) {
+      stories.drawn[*stories.step * stories.rows + r] = out[r];
+      if (out[r] != no_sample) stories.ids[r] = out[r];
+      stories.positions[r] = stories.next[r];
+      stories.next[r] = std::min(stories.next[r] + 1, stories.last);
+    }
+    ++*stories.step;
   }
 };
 

@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(elementwise_threads) store_cached_kernel(const
 template <Element T, Element TKV, int Lanes, int Heads>
 __global__ void __launch_bounds__(cached_threads, Heads == 4         ? 3
                                                   : sizeof(TKV) == 4 ? 4
-                                                                     : 7 - Heads)
+                                                                     : 5)
     attention_cached_kernel(const CachedCall<T, TKV> call) {
   constexpr int keys_at_once = 32 / Lanes;
   constexpr int tile = keys_at_once * cached_loads;
