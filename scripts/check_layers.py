@@ -5,7 +5,8 @@
     check_layers.py [FOLDER]     FOLDER holds the library's headers (default: include/storylm of this repository)
 
 The rules are those of docs/design: a header sees its own layer and lower ones; Eigen stays in kernels/cpu, OpenMP in
-kernels/cpu/parallel.hpp, CUDA behind kernels/backends.hpp, a third party's headers in the header of the target that links it.
+kernels/cpu/parallel.hpp, CUDA in core/cuda_*
+and kernels/cuda, its hardware in kernels/cuda/primitives.cuh, a third party's headers in the header of the target that links it.
 Prints one line for each breach and exits with 1 if there is any.
 """
 import pathlib
@@ -26,18 +27,32 @@ FOLDERS = set(LADDER) | set(BESIDE)
 OWN_TARGET = {
     "storylm::io": re.compile(r"io/|data/stories|train/run_state"),
     "storylm::sentencepiece": re.compile(r"text/sentencepiece"),
+    "storylm::cuda": re.compile(r"core/cuda_|kernels/cuda/"),
 }
+BACKENDS = "kernels/backends.hpp"  # brings CUDA where it is linked
+PRIMITIVES = re.compile(r"kernels/cuda/primitives\.cuh$")
 # Who may include which third party's headers.
 THIRD_PARTY = [
     (re.compile(r"(unsupported/)?Eigen/"), re.compile(r"kernels/cpu/"), "Eigen stays inside kernels/cpu"),
     (re.compile(r"omp\.h$"), re.compile(r"kernels/cpu/parallel\.hpp$"), "OpenMP stays inside kernels/cpu/parallel.hpp"),
     (re.compile(r"boost/"), OWN_TARGET["storylm::io"], "Boost stays inside storylm::io"),
     (re.compile(r"sentencepiece"), OWN_TARGET["storylm::sentencepiece"], "SentencePiece stays inside storylm::sentencepiece"),
+    (re.compile(r"(cuda|cublas|curand|cudnn|nccl|cooperative_groups|mma\.h|cub/|thrust/|driver_types|vector_types)"),
+     OWN_TARGET["storylm::cuda"], "CUDA stays inside storylm::cuda"),
+    (re.compile(r"emulator/"), PRIMITIVES, "only kernels/cuda/primitives.cuh knows of the emulator"),
     (re.compile(r"CLI/"), re.compile(r"$^"), "CLI11 is for the programs"),
 ]
 # Words in code (comments do not count) and the files that may use them.
 WORDS = [
     (re.compile(r"__CUDACC__"), re.compile(r".*\.cuh$|kernels/backends\.hpp$|core/host_device\.hpp$"), "__CUDACC__"),
+    (re.compile(r"__CUDA_ARCH__"), PRIMITIVES, "__CUDA_ARCH__ (a primitive of kernels/cuda/primitives.cuh)"),
+    (re.compile(r"\b(asm|__asm__|__shared__|threadIdx|blockIdx|blockDim|gridDim|warpSize|extern\s+__shared__)\b"), PRIMITIVES,
+     "the hardware itself (a primitive of kernels/cuda/primitives.cuh)"),
+    (re.compile(r"<<<|\b(__sync(threads|warp)|__shfl_\w*sync|__(ballot|any|all|activemask|reduce_\w+)_sync|atomic[A-Z]\w*|"
+                r"__threadfence\w*|__cvta_\w+|__(float|bfloat|half|int|uint|ll|ull)\w*2\w+|__ldg|__expf|__logf|__fdividef)\s*\("),
+     PRIMITIVES, "an intrinsic (a primitive of kernels/cuda/primitives.cuh)"),
+    (re.compile(r"\b(__global__|__device__|__launch_bounds__|__forceinline__)\b"),
+     re.compile(r"kernels/cuda/.*\.cuh$|core/host_device\.hpp$"), "CUDA's keywords (they stay in .cuh files)"),
     (re.compile(r"STORYLM_WITH_CUDA"), re.compile(r"kernels/backends\.hpp$|storylm\.hpp$"), "STORYLM_WITH_CUDA"),
     (re.compile(r"#\s*pragma\s+omp|_Pragma\(\s*\"omp"), re.compile(r"kernels/cpu/parallel\.hpp$"), "an OpenMP pragma"),
     (re.compile(r"\bkernel\s*<"), re.compile(r"(?!nn/)"), "kernel<> (nn/ calls ops::)"),
@@ -75,12 +90,10 @@ def check_include(name, target):
         yield f"includes {target}, whose folder is no layer"
     elif other not in sees(layer):
         yield f"includes {target}: {layer} must not see {other}"
-    if target.endswith(".cuh") and not name.endswith(".cuh") and name != "kernels/backends.hpp":
-        yield f"includes {target}; only kernels/backends.hpp includes a .cuh"
-    if target.startswith("kernels/cuda/") and layer != "kernels":
-        yield f"includes {target}; kernels/cuda is not seen above kernels"
+    if target.endswith(".cuh") and not name.endswith(".cuh"):
+        yield f"includes {target}; only a .cuh includes a .cuh"
     for owner, pattern in OWN_TARGET.items():
-        if pattern.match(target) and not pattern.match(name):
+        if pattern.match(target) and not pattern.match(name) and not (owner == "storylm::cuda" and name == BACKENDS):
             yield f"includes {target}, which belongs to {owner}"
 
 

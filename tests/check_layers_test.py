@@ -43,10 +43,27 @@ class Layers(unittest.TestCase):
         self.refused("text/tokenizer.hpp", "#include <storylm/text/sentencepiece.hpp>\n", "belongs to storylm::sentencepiece")
 
     def test_cuda(self):
-        self.allowed("kernels/backends.hpp", "#include <storylm/kernels/cuda/matmul.cuh>\n")
-        self.refused("kernels/cpu/matmul.hpp", "#include <storylm/kernels/cuda/matmul.cuh>\n", ".cuh")
-        self.refused("ops/matmul.hpp", "#include <storylm/kernels/cuda/matmul.hpp>\n", "not seen above kernels")
+        self.allowed("kernels/backends.hpp", "#include <storylm/kernels/cuda/matmul.hpp>\n#if defined(STORYLM_WITH_CUDA)\n#endif\n")
+        self.allowed("kernels/cuda/matmul.hpp", "#include <storylm/core/cuda_device.hpp>\n#include <cublasLt.h>\n")
+        self.allowed("kernels/cuda/matmul.cuh", "#include <storylm/kernels/cuda/primitives.cuh>\n__global__ void f();\n")
+        self.allowed("core/cuda_error.hpp", "#include <cuda_runtime.h>\n")
+        self.refused("kernels/backends.hpp", "#include <storylm/kernels/cuda/matmul.cuh>\n", ".cuh")
+        self.refused("kernels/cuda/matmul.hpp", "#include <storylm/kernels/cuda/primitives.cuh>\n", ".cuh")
+        self.refused("kernels/cpu/matmul.hpp", "#include <storylm/kernels/cuda/matmul.hpp>\n", "belongs to storylm::cuda")
+        self.refused("ops/matmul.hpp", "#include <storylm/kernels/cuda/matmul.hpp>\n", "belongs to storylm::cuda")
+        self.refused("train/step.hpp", "#include <storylm/core/cuda_device.hpp>\n", "belongs to storylm::cuda")
+        self.refused("core/device.hpp", "#include <cuda_runtime.h>\n", "CUDA stays")
         self.refused("nn/linear.hpp", "#ifdef __CUDACC__\n#endif\n", "__CUDACC__")
+        self.refused("nn/linear.hpp", "#ifdef STORYLM_WITH_CUDA\n#endif\n", "STORYLM_WITH_CUDA")
+        self.refused("kernels/cuda/add.hpp", "__global__ void f();\n", "keywords")
+
+    def test_primitives(self):
+        hardware = ["asm(\"\");\n", "__shared__ int x;\n", "const int i = threadIdx.x;\n", "f<<<1, 2>>>();\n", "__syncthreads();\n",
+                    "__shfl_xor_sync(m, x, 1);\n", "atomicAdd(p, 1);\n", "#if __CUDA_ARCH__ >= 800\n#endif\n", "__float2half_rn(x);\n",
+                    "#include <emulator/primitives.hpp>\n"]
+        for code in hardware:
+            self.allowed("kernels/cuda/primitives.cuh", code)
+            self.refused("kernels/cuda/add.cuh", code, "primitives.cuh")
 
     def test_third_parties(self):
         self.allowed("kernels/cpu/matmul.hpp", "#include <Eigen/Core>\n")

@@ -4,6 +4,7 @@
 #pragma once
 
 // IWYU pragma: begin_exports
+#include <storylm/core/algorithm_table.hpp>
 #include <storylm/core/device.hpp>
 #include <storylm/core/dtype.hpp>
 #include <storylm/core/error.hpp>
@@ -63,6 +64,7 @@
 #include <storylm/ops/swiglu.hpp>
 #include <storylm/optim/adam.hpp>
 #include <storylm/optim/clip.hpp>
+#include <storylm/optim/grad_scaler.hpp>
 #include <storylm/optim/schedules.hpp>
 #include <storylm/optim/sgd.hpp>
 #include <storylm/tensor/arena.hpp>
