@@ -35,13 +35,27 @@
 
 #if defined(STORYLM_WITH_CUDA)  // the target storylm::cuda is linked
 #include <storylm/kernels/cuda/activation.hpp>
+#include <storylm/kernels/cuda/adam.hpp>
 #include <storylm/kernels/cuda/add.hpp>
+#include <storylm/kernels/cuda/attention.hpp>
+#include <storylm/kernels/cuda/attention_cached.hpp>
+#include <storylm/kernels/cuda/clip.hpp>
 #include <storylm/kernels/cuda/column_sum.hpp>
+#include <storylm/kernels/cuda/cross_entropy.hpp>
+#include <storylm/kernels/cuda/embedding.hpp>
 #include <storylm/kernels/cuda/gather_rows.hpp>
+#include <storylm/kernels/cuda/grad_scale.hpp>
 #include <storylm/kernels/cuda/layer_norm.hpp>
+#include <storylm/kernels/cuda/linear_activation.hpp>
+#include <storylm/kernels/cuda/linear_gradient.hpp>
+#include <storylm/kernels/cuda/matmul.hpp>
+#include <storylm/kernels/cuda/matmul_rows.hpp>
+#include <storylm/kernels/cuda/peak.hpp>
 #include <storylm/kernels/cuda/rms_norm.hpp>
 #include <storylm/kernels/cuda/rope.hpp>
+#include <storylm/kernels/cuda/sample.hpp>
 #include <storylm/kernels/cuda/scale_to_mean.hpp>
+#include <storylm/kernels/cuda/sgd.hpp>
 #include <storylm/kernels/cuda/sum.hpp>
 #include <storylm/kernels/cuda/swiglu.hpp>
 #endif
