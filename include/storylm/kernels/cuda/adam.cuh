@@ -56,10 +56,17 @@ __global__ void __launch_bounds__(slot_threads)
     float g[8];
     float m[8];
     float v[8];
-    load8(static_cast<const float*>(arena.values + at), count, aligned, w);
-    load8(arena.gradients + at, count, aligned, g);
-    load8(static_cast<const float*>(first + at), count, aligned, m);
-    load8(static_cast<const float*>(second + at), count, aligned, v);
+    if (aligned) {
+      load8(static_cast<const float*>(arena.values + at), w);
+      load8(arena.gradients + at, g);
+      load8(static_cast<const float*>(first + at), m);
+      load8(static_cast<const float*>(second + at), v);
+    } else {
+      load8(static_cast<const float*>(arena.values + at), count, w);
+      load8(arena.gradients + at, count, g);
+      load8(static_cast<const float*>(first + at), count, m);
+      load8(static_cast<const float*>(second + at), count, v);
+    }
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
       const float weight = w[k] * kept;

@@ -57,7 +57,12 @@ __device__ __forceinline__ void for_each_group(const ArenaArguments<T>& arena, c
     bool found = slot_begin >= begin && slot_begin < end;
     for (int base = 0; !found && base < arena.segment_count; base += 32) {  // a lane looks at one segment at a time
       ParameterSegment segment;
-      if (base + lane_index() < arena.segment_count) segment = arena.segments[base + lane_index()];
+      if (base + lane_index() < arena.segment_count) {
+        const ParameterSegment& there = arena.segments[base + lane_index()];
+        segment.offset = there.offset;  // one by one: nvcc copies the whole byte by byte
+        segment.size = there.size;
+        segment.decay = there.decay;
+      }
       const bool hit = slot_begin >= segment.offset && slot_begin < segment.offset + segment.size;
       const std::uint32_t lanes = ballot(hit);
       if (lanes == 0) continue;

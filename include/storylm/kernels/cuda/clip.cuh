@@ -24,12 +24,18 @@ __global__ void __launch_bounds__(clip_threads)
     squares_kernel(double* partial, const T* gradients, index_t n, bool aligned) {
   const index_t first = index_t{block_x()} * clip_block;
   float x[clip_groups][8];
+  if (aligned && first + clip_block <= n) {
 #pragma unroll
-  for (int g = 0; g < clip_groups; ++g) {
-    const index_t at = first + (g * clip_threads + thread_index()) * group_columns;
-    const index_t rest = n - at;
-    const int count = rest < 0 ? 0 : static_cast<int>(rest < group_columns ? rest : group_columns);
-    load8(gradients + at, count, aligned && count == group_columns, x[g]);
+    for (int g = 0; g < clip_groups; ++g) {
+      load8(gradients + first + (g * clip_threads + thread_index()) * group_columns, x[g]);
+    }
+  } else {
+#pragma unroll
+    for (int g = 0; g < clip_groups; ++g) {
+      const index_t at = first + (g * clip_threads + thread_index()) * group_columns;
+      const index_t rest = n - at < 0 ? 0 : n - at;
+      load8(gradients + at, static_cast<int>(rest < group_columns ? rest : group_columns), x[g]);
+    }
   }
   double sum = 0.0;
 #pragma unroll

@@ -36,6 +36,24 @@ struct LogitRow {
     load8(static_cast<const T*>(data) + group * group_columns, n, aligned && n == group_columns, x,
           -std::numeric_limits<float>::infinity());
   }
+  /// Groups thread, thread + Threads, ... at once: no load waits for another, for the addresses are always good.
+  template <int Threads, int Groups>
+  __device__ __forceinline__ void load_all(float (&x)[Groups][8]) const {
+    const int last = vocab / group_columns - 1;  // of the whole groups
+    const bool whole = aligned && last >= 0;
+    if (whole) {
+#pragma unroll
+      for (int g = 0; g < Groups; ++g) {
+        const int group = g * Threads + thread_index();
+        load8(static_cast<const T*>(data) + (group <= last ? group : last) * group_columns, x[g]);
+      }
+    }
+#pragma unroll
+    for (int g = 0; g < Groups; ++g) {
+      const int group = g * Threads + thread_index();
+      if (!whole || group > last) load(group, x[g]);
+    }
+  }
   __device__ __forceinline__ void store(int group, const float (&x)[8]) const {
     const int n = count(group);
     store8(data + group * group_columns, n, aligned && n == group_columns, x);
@@ -73,8 +91,7 @@ __global__ void __launch_bounds__(Threads)
   const float at_target = to_float(row.data[target]);  // before anything is overwritten
   float x[Groups][8];
   float largest = -std::numeric_limits<float>::infinity();
-#pragma unroll
-  for (int g = 0; g < Groups; ++g) row.load(g * Threads + thread_index(), x[g]);
+  row.template load_all<Threads, Groups>(x);
 #pragma unroll
   for (int g = 0; g < Groups; ++g) {
 #pragma unroll

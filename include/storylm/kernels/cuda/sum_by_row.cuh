@@ -165,10 +165,13 @@ __global__ void __launch_bounds__(sum_threads)
     bool is_partial = continues;
     float sum[8] = {};
     for (int i = 0; i < count; i += 4) {
-      float x[4][8];  // four rows on their way at a time
+      float x[4][8];  // four rows on their way at a time: no load waits for another, for the addresses are always good
+      if (dy_aligned) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (i + j < count) load8(dy.row(tokens[i + j]) + column, columns, dy_aligned, x[j]);
+        for (int j = 0; j < 4; ++j) load8(dy.row(tokens[i + j < count ? i + j : count - 1]) + column, x[j]);
+      } else {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) load8(dy.row(tokens[i + j < count ? i + j : count - 1]) + column, columns, x[j]);
       }
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
