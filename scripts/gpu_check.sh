@@ -20,7 +20,7 @@
 # The last lines are a table. The same as JSON, and all logs: in $OUT, or in build/gpu_check. Exit code 0: nothing is wrong;
 # 1: something is; 2: bad flags, or nothing could be built.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
 parts=1,2,3,4,5,6
 emulated=off
@@ -65,6 +65,7 @@ if [ -z "$tokens" ] && [ -s build/carry/stories.tokens ]; then tokens=$PWD/build
 
 out=${OUT:-$folder}
 mkdir -p "$folder" "$out/logs" || exit 2
+rm -f "$out"/logs/*
 rows=$out/gpu_check.tsv
 : > "$rows"
 SECONDS=0
@@ -110,13 +111,16 @@ fi
 
 if [ -z "$bin" ]; then
   echo "== building, for $([ "$emulated" = on ] && echo the emulator || echo the GPU that is here)"
-  if ! build_all > "$out/logs/build.log" 2>&1; then
+  if build_all > "$out/logs/build.log" 2>&1; then
+    add_row 0 build "$SECONDS" s "" info
+  elif compgen -G "$bin/gpu_*" > /dev/null; then
+    grep -m 5 -E 'error|Error' "$out/logs/build.log" >&2
+    add_row 0 build "failed in part: logs/build.log" "" "" wrong
+  else
     tail -n 30 "$out/logs/build.log" >&2
     echo "gpu_check.sh: nothing was built: $out/logs/build.log" >&2
-    add_row 0 build failed "" "" wrong
     exit 2
   fi
-  add_row 0 build "$SECONDS" s "" info
 fi
 
 # 1. The typed tests. No GPU is a failure here, not a reason to skip.
@@ -124,14 +128,13 @@ if wants 1; then
   echo "== 1: the tests of tests/cuda"
   passed=0
   failed=0
-  jobs_of_tests=1
-  [ "$emulated" = on ] && jobs_of_tests=$(nproc)
   mapfile -t tests < <(list_tests)
   export STORYLM_REQUIRE_GPU=1
+  # shellcheck disable=SC2016  # the inner shell expands it
   printf '%s\n' "${tests[@]}" |
-    xargs -r -P "$jobs_of_tests" -I {} bash -c 'log=$1/$(basename "$2").log
-      if timeout --kill-after=5 "$3" "$2" > "$log" 2>&1 < /dev/null; then echo ok; else echo "wrong $?"; fi > "$log.status"' \
-      _ "$out/logs" {} "$(left 150)"
+    timeout --kill-after=5 "$(left 200)" xargs -r -P 4 -I {} bash -c 'log=$1/$(basename "$2").log
+      if timeout --kill-after=5 120 "$2" > "$log" 2>&1 < /dev/null; then echo ok; else echo "exit code $?"; fi > "$log.status"' \
+      _ "$out/logs" {}
   for test in "${tests[@]}"; do
     log=$out/logs/$(basename "$test").log
     if [ "$(cat "$log.status" 2> /dev/null)" = ok ]; then
@@ -155,19 +158,6 @@ if wants 2; then
   for dtype in bfloat16 float32; do
     run_part 2 "determinism_$dtype" 60 "$bin/gpu_determinism" --size $size --dtype $dtype --tokens "$tokens"
   done
-fi
-
-# 3. compute-sanitizer, on small shapes.
-if wants 3; then
-  echo "== 3: compute-sanitizer"
-  source scripts/gpu_check/sanitize.sh
-  if [ "$emulated" = on ]; then
-    add_row 3 "compute-sanitizer" "not possible: the emulator has its own checks" "" "" info
-  elif ! command -v compute-sanitizer > /dev/null; then
-    add_row 3 "compute-sanitizer" "not possible: it is not installed" "" "" info
-  else
-    for tool in memcheck racecheck initcheck synccheck; do sanitize $tool; done
-  fi
 fi
 
 # 4. The reference model.
@@ -204,7 +194,21 @@ if wants 6; then
   run_part 6 generation 60 "$bin/gpu_generation" --size $size --targets on
 fi
 
+# 3. compute-sanitizer, on small shapes. Last, for it may take long.
+if wants 3; then
+  echo "== 3: compute-sanitizer"
+  source scripts/gpu_check/sanitize.sh
+  if [ "$emulated" = on ]; then
+    add_row 3 "compute-sanitizer" "not possible: the emulator has its own checks" "" "" info
+  elif ! command -v compute-sanitizer > /dev/null; then
+    add_row 3 "compute-sanitizer" "not possible: it is not installed" "" "" info
+  else
+    for tool in memcheck racecheck initcheck synccheck; do sanitize $tool; done
+  fi
+fi
+
 # The table, the JSON, the verdict.
+sort -s -n -k 1,1 "$rows" -o "$rows"
 awk -F '\t' 'BEGIN { print "{\"rows\": [" }
   function quoted(text) { gsub(/\\/, "\\\\", text); gsub(/"/, "\\\"", text); gsub(/[\001-\037]/, " ", text); return "\"" text "\"" }
   { printf "%s {\"part\": %d, \"name\": %s, \"value\": %s, \"unit\": %s, \"reference\": %s, \"verdict\": %s}", (NR > 1 ? ",\n" : ""),

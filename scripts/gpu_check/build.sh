@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
-# What gpu_check.sh builds, and the headers it carries; gpu_check.sh sources it from the root of the repository.
+# What gpu_check.sh builds, and the headers it carries; gpu_check.sh sources it from the root of the repository. Uses its
+# variables cmake, emulated and folder, and sets bin.
+# shellcheck disable=SC2154
 
 # gather_headers FOLDER: Eigen, doctest and the part of Boost that storylm::io includes, as a prefix that CMake and -I understand.
 gather_headers() {
@@ -58,17 +60,23 @@ programs="gpu_training gpu_generation gpu_determinism"
 
 # build_all: programs and tests; sets bin. CMake where it is and finds what it needs, else plain commands.
 build_all() {
-  if [ "$cmake" = on ] && command -v cmake > /dev/null && build_with_cmake; then return; fi
-  [ "$emulated" = off ] && build_without_cmake
+  local status=3
+  if [ "$cmake" = on ] && command -v cmake > /dev/null; then
+    build_with_cmake
+    status=$?
+  fi
+  [ $status = 3 ] && [ "$emulated" = off ] || return $status
+  build_without_cmake
 }
 
+# Returns 3 when CMake does not find what it needs.
 build_with_cmake() {
   local generator=() prefix=() cuda=ON targets=()
   command -v ninja > /dev/null && [ ! -e "$folder/cmake/CMakeCache.txt" ] && generator=(-G Ninja)
   [ -d build/carry ] && prefix=("-DCMAKE_PREFIX_PATH=$PWD/build/carry" "-DBOOST_ROOT=$PWD/build/carry")
   [ "$emulated" = on ] && cuda=OFF
   cmake -S . -B "$folder/cmake" "${generator[@]}" "${prefix[@]}" -DCMAKE_BUILD_TYPE=Release -DSTORYLM_CUDA=$cuda \
-    -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_INSTALL=OFF || return
+    -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_INSTALL=OFF || return 3
   if [ "$emulated" = on ]; then
     bin=$folder/cmake/bin/emulated
     for program in $programs; do targets+=("emulated_$program"); done
@@ -78,12 +86,14 @@ build_with_cmake() {
     for program in $programs; do targets+=("$program"); done
     for test in tests/cuda/*_test.cpp; do targets+=("cuda_$(basename "$test" .cpp)"); done
   fi
-  cmake --build "$folder/cmake" --parallel "$(nproc)" --target "${targets[@]}"
+  local go_on=-k  # what does not build must not stop the rest
+  [ -e "$folder/cmake/build.ninja" ] && go_on=-k0
+  cmake --build "$folder/cmake" --parallel "$(nproc)" --target "${targets[@]}" -- $go_on
 }
 
 # Kernels: one .cu for each op of instantiate.cuh, as cmake/cuda_kernels.cmake does it. Programs and tests: g++.
 build_without_cmake() {
-  local at=$folder/plain include arch
+  local at=$folder/plain include arch failed=0
   mkdir -p "$at"
   include="-Iinclude -iquote tests $(include_flags)"
   [ -d build/carry/include ] || include="$include ${BOOST_ROOT:+-isystem $BOOST_ROOT/include}"
@@ -91,12 +101,13 @@ build_without_cmake() {
   command -v nvcc > /dev/null && nvcc=$(command -v nvcc)
   local cuda header library
   cuda=$(dirname "$(dirname "$(realpath "$nvcc")")")
-  arch=native
+  arch=${CUDA_ARCH:-native}  # such as sm_90, where the GPU is another machine's
   # cuBLASLt may lie apart from nvcc, as Python's packages have it.
   header=$(find "$cuda" /usr /opt -name cublasLt.h 2> /dev/null | head -n 1)
   library=$(find "$cuda" /usr /opt -name 'libcublasLt.so*' 2> /dev/null | head -n 1)
   [ -n "$header" ] && [ -n "$library" ] || { echo "no cuBLASLt" >&2; return 1; }
-  local cxx="g++ -std=c++20 -O2 -march=native -fopenmp -DEIGEN_NO_CUDA -DSTORYLM_WITH_CUDA -DSTORYLM_WITH_IO $include -isystem $cuda/include -isystem $(dirname "$header")"
+  local cxx
+  cxx="g++ -std=c++20 -O2 -march=native -fopenmp -DEIGEN_NO_CUDA -DSTORYLM_WITH_CUDA -DSTORYLM_WITH_IO $include -isystem $cuda/include -isystem $(dirname "$header")"
   local commands=$at/commands objects=$at/objects
   mkdir -p "$objects"
   : > "$commands"
@@ -115,19 +126,21 @@ build_without_cmake() {
   for test in tests/cuda/*_test.cpp; do
     echo "$cxx -O1 -DSTORYLM_TEST_DIR='\"$PWD/tests\"' -c $test -o $at/$(basename "$test" .cpp).o" >> "$commands"
   done
-  tr '\n' '\0' < "$commands" | xargs -0 -P "$(nproc)" -I {} bash -c 'echo "$1"; eval "$1"' _ {} || return
-  local libraries="$library -L$cuda/lib64 -L$cuda/lib -lcudart_static -ldl -lrt -lpthread -Wl,-rpath,$(dirname "$library")"
+  tr '\n' '\0' < "$commands" | xargs -0 -P "$(nproc)" -I {} bash -c 'echo "$1"; eval "$1"' _ {} || failed=1
+  local libraries
+  libraries="$library -L$cuda/lib64 -L$cuda/lib -lcudart_static -ldl -lrt -lpthread -Wl,-rpath,$(dirname "$library")"
   bin=$folder/bin
   mkdir -p "$bin" "$folder/tests"
   for program in $programs; do
     # shellcheck disable=SC2086
-    g++ -fopenmp -o "$bin/$program" "$at/$program.o" "$objects"/*.o $libraries || return
+    g++ -fopenmp -o "$bin/$program" "$at/$program.o" "$objects"/*.o $libraries || failed=1
   done
   for test in tests/cuda/*_test.cpp; do
     test=$(basename "$test" .cpp)
     # shellcheck disable=SC2086
-    g++ -fopenmp -o "$folder/tests/cuda_$test" "$at/$test.o" "$at/main.o" "$objects"/*.o $libraries || return
+    g++ -fopenmp -o "$folder/tests/cuda_$test" "$at/$test.o" "$at/main.o" "$objects"/*.o $libraries || failed=1
   done
+  return $failed
 }
 
 # The test programs, one a line.

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
-# Part 3 of gpu_check.sh, which sources it: one row for each tool of compute-sanitizer.
+# Part 3 of gpu_check.sh, which sources it: one row for each tool of compute-sanitizer. Uses its variables bin and out.
+# shellcheck disable=SC2154
 
 # sanitize TOOL: training and generation of the small model, our own kernels only (cuBLASLt's are not ours to check). A tool that
 # cannot attach to this GPU is a row that says why.
