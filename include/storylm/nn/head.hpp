@@ -10,9 +10,9 @@
 
 #include <storylm/core/precision.hpp>
 #include <storylm/nn/module.hpp>
-#include <storylm/ops/column_sum.hpp>
 #include <storylm/ops/cross_entropy.hpp>
 #include <storylm/ops/elementwise.hpp>
+#include <storylm/ops/linear_gradient.hpp>
 #include <storylm/ops/matmul.hpp>
 #include <storylm/ops/matmul_rows.hpp>
 
@@ -100,8 +100,7 @@ class Head {
       ops::sum(pass.device, total, std::span<const accumulator_t<Element>>(losses, count));
       if (cache == nullptr) continue;
       ops::matmul(pass.device, cache->dhidden.matrix().slice_rows(first, rows), y, w);
-      ops::matmul(pass.device, cache->dweight.matrix(), y, x, {.transpose_a = true, .accumulate = true});
-      if (bias) ops::column_sum(pass.device, cache->dbias.data(), y);
+      ops::linear_gradient(pass.device, cache->dweight.matrix(), bias ? cache->dbias.data() : nullptr, y, x);
     }
   }
   /// Adds the gradients of the *mean* over the step's targets to dw and the bias; returns that of `rows` hidden states.
