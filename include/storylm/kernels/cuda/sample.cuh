@@ -210,7 +210,7 @@ class SampleChunks {
           count = counts[p];
         }
       }
-      if (found && (count >= sample_enough || look + 1 >= most_looks || look == 0 && counts[0] <= sample_room))
+      if (found && (count >= sample_enough || look + 1 >= most_looks || (look == 0 && counts[0] <= sample_room)))
         return true;
       if (!found && !looked) return false;
     }
