@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <numeric>
 #include <sstream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,7 +21,8 @@ namespace emulator {
 Position position;
 std::uint64_t current_launch = 0;
 Watcher* watcher = nullptr;
-bool in_kernel = false;
+Watcher* available_watcher = nullptr;
+bool in_watched_kernel = false;
 
 namespace {
 
@@ -104,7 +107,7 @@ std::string place_text(const Engine& e) {
 
 // The block is given up, and this fiber with it.
 void fail(const std::string& what, const void* caller) {
-  in_kernel = false;
+  in_watched_kernel = false;
   Engine& e = engine();
   std::ostringstream text;
   text << place_text(e) << ", thread " << e.current->index << ": " << what;
@@ -128,9 +131,9 @@ void entry() {
   Engine& e = engine();
   begin_fiber(e.scheduler);
   try {
-    in_kernel = true;
+    in_watched_kernel = watcher != nullptr;
     (*e.body)();
-    in_kernel = false;
+    in_watched_kernel = false;
   } catch (const std::exception& error) {
     fail(std::string("exception: ") + error.what(), nullptr);
   } catch (...) {
@@ -343,6 +346,11 @@ void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_byt
               const std::function<void()>& thread) {
   Engine& e = engine();
   ++current_launch;
+  if (static bool asked = false; !std::exchange(asked, true) && watcher == nullptr) {
+    const char* const wanted = std::getenv("STORYLM_EMULATOR_RACES");
+    if (wanted != nullptr && std::string_view(wanted) == "1" && !watch_races(true))
+      throw KernelError("STORYLM_EMULATOR_RACES=1, but no kernel was compiled with -fsanitize=thread");
+  }
   e.random.seed(host_random()() + (std::uint64_t{host_random()()} << 32U));
   if (watcher != nullptr) watcher->launch_begins();
   e.kernel = kernel;
@@ -377,6 +385,11 @@ void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_byt
     give_up(e);
     throw;
   }
+}
+
+bool watch_races(bool on) {
+  watcher = on ? available_watcher : nullptr;
+  return available_watcher != nullptr;
 }
 
 unsigned char* place_shared_array(SharedArray& array, std::size_t bytes) {

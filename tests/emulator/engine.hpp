@@ -54,15 +54,16 @@ struct Watcher {
 /// How much of a range of addresses is device memory.
 enum class DeviceShare { none, some, all };
 DeviceShare device_share(std::uintptr_t begin, std::size_t bytes);
-extern Watcher* watcher;  ///< null when nobody looks on
-extern bool in_kernel;    ///< a kernel's code runs, not the emulator's
+extern Watcher* watcher;            ///< null when nobody looks on
+extern Watcher* available_watcher;  ///< where kernels are compiled so that one can
+extern bool in_watched_kernel;      ///< a kernel's code runs, not the emulator's, and somebody looks on
 /// The emulator's code runs, called by a kernel's. It may share functions of the standard library with the kernel's, so
 /// what those do to memory is nobody's business meanwhile.
 struct Outside {
-  Outside() { in_kernel = false; }
+  Outside() { in_watched_kernel = false; }
   Outside(const Outside&) = delete;
   Outside& operator=(const Outside&) = delete;
-  ~Outside() { in_kernel = true; }
+  ~Outside() { in_watched_kernel = watcher != nullptr; }
 };
 unsigned char* shared_memory();  ///< begin of all shared memory of a block
 constexpr std::size_t shared_capacity = std::size_t{512} << 10U;

@@ -221,7 +221,7 @@ Races& races() {
 }
 
 void access(const void* memory, std::size_t bytes, bool write, const void* caller) {
-  if (!in_kernel) return;
+  if (!in_watched_kernel) return;
   const Outside outside;
   races().access(memory, bytes, write, caller);
 }
@@ -263,7 +263,7 @@ void __tsan_write_range(void* memory, std::size_t bytes) {
   emulator::access(memory, bytes, true, __builtin_return_address(0));
 }
 void __tsan_init();
-void __tsan_init() { emulator::watcher = &emulator::races(); }  // called before main() by every object that reports
+void __tsan_init() { emulator::available_watcher = &emulator::races(); }  // before main(), by every object that reports
 void __tsan_func_entry(void* caller);
 void __tsan_func_entry(void* /*caller*/) {}
 void __tsan_func_exit();

@@ -136,6 +136,7 @@ std::string line(int distance) { return "races_test.cpp:" + std::to_string(base_
 
 const Cuda& device() {
   static const Cuda made;
+  REQUIRE(emulator::watch_races(true));
   return made;
 }
 template <class T, class... Arguments>

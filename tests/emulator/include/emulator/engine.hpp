@@ -26,6 +26,10 @@ cudaDeviceProp& properties();
 [[nodiscard]] std::size_t allocated_bytes();
 /// Launches run so far, replayed ones too.
 [[nodiscard]] std::uint64_t launches();
+/// Reports races, reads of shared memory that nobody wrote and writes to the host's memory, from the next launch on;
+/// at first off, unless STORYLM_EMULATOR_RACES=1 is in the environment. False, and nothing will be reported, when no
+/// source of the program was compiled with -fsanitize=thread.
+bool watch_races(bool on);
 
 // For the stand-in libraries.
 
