@@ -133,6 +133,7 @@ __global__ void __launch_bounds__(32 * AttentionLongShape<D>::warps)
   const int last = mine + 16 * Shape::key_tiles - 1;
   float dkeys[Shape::key_tiles][D / 8][4] = {};
   float dvalues[Shape::key_tiles][D / 8][4] = {};
+  ComputedMasks masks = Dropout ? masks_of(call, part.sequence, 0) : ComputedMasks{};
   const int count = tiles * call.group;
   for (int at = 0; at < count; ++at) {
     wait_copies<0>();
@@ -144,7 +145,7 @@ __global__ void __launch_bounds__(32 * AttentionLongShape<D>::warps)
     }
     commit_copies();
     if (mine < rows.length) {
-      const ComputedMasks masks = Dropout ? masks_of(call, part.sequence, head_of(at)) : ComputedMasks{};
+      masks.head = static_cast<std::uint32_t>(head_of(at));
       float* const of_tile = floats + at % 2 * 2 * Shape::step;
       const QueryStats stats{of_tile, of_tile + Shape::step};
       const int from = max(first_of(at), mine);

@@ -62,6 +62,11 @@ __device__ __forceinline__ void add_dqueries(float (&dqueries)[Rows][D / 8][4], 
   const int g = lane_index() / 4;
   const int t = lane_index() % 4;
   const float scale = call.scale * log2_e;
+  const AttentionCursor<D> q_at = straight(q, row);
+  const AttentionCursor<D> dy_at = straight(dy, row);
+  const AttentionCursor<D> k_at = straight(k, key_row);
+  const AttentionCursor<D> k_turned = turned(k, key_row);
+  const AttentionCursor<D> v_turned = turned(v, key_row);
   float s[Rows][4][4] = {};   // scores, then their gradients
   float dp[Rows][4][4] = {};  // gradients of probabilities
 #pragma unroll
@@ -70,15 +75,15 @@ __device__ __forceinline__ void add_dqueries(float (&dqueries)[Rows][D / 8][4], 
     std::uint32_t ad[Rows][4];
 #pragma unroll
     for (int m = 0; m < Rows; ++m) {
-      load_a(aq[m], q, row + 16 * m, step);
-      load_a(ad[m], dy, row + 16 * m, step);
+      load_a(aq[m], q_at, 16 * m, step);
+      load_a(ad[m], dy_at, 16 * m, step);
     }
 #pragma unroll
     for (int n = 0; n < 4; n += 2) {
       std::uint32_t bk[4];
       std::uint32_t bv[4];
-      load_b(bk, k, key_row + 8 * n, step);
-      load_b(bv, v, key_row + 8 * n, step);
+      load_b(bk, k_turned, 8 * n, step);
+      load_b(bv, v_turned, 8 * n, step);
 #pragma unroll
       for (int m = 0; m < Rows; ++m) {
         multiply_add<T>(s[m][n], s[m][n + 1], aq[m], bk);
@@ -114,7 +119,7 @@ __device__ __forceinline__ void add_dqueries(float (&dqueries)[Rows][D / 8][4], 
 #pragma unroll
     for (int d = 0; d < D / 8; d += 2) {
       std::uint32_t b[4];
-      load_b_straight(b, k, key_row + 8 * n, d);
+      load_b_straight(b, k_at, 8 * n, d);
 #pragma unroll
       for (int m = 0; m < Rows; ++m) multiply_add<T>(dqueries[m][d], dqueries[m][d + 1], a[m], b);
     }
@@ -132,6 +137,14 @@ __device__ __forceinline__ void add_dkeys(float (&dkeys)[Rows][D / 8][4], float 
   const int g = lane_index() / 4;
   const int t = lane_index() % 4;
   const float scale = call.scale * log2_e;
+  std::uint32_t prepared = 0;
+  if constexpr (Dropout) prepared = masks.template prepare<Rows>(query, key);
+  const AttentionCursor<D> k_at = straight(k, key_row);
+  const AttentionCursor<D> v_at = straight(v, key_row);
+  const AttentionCursor<D> q_at = straight(q, row);
+  const AttentionCursor<D> q_turned = turned(q, row);
+  const AttentionCursor<D> dy_at = straight(dy, row);
+  const AttentionCursor<D> dy_turned = turned(dy, row);
   float s[Rows][2][4] = {};   // (keys, queries)
   float dp[Rows][2][4] = {};  // (keys, queries)
 #pragma unroll
@@ -140,21 +153,19 @@ __device__ __forceinline__ void add_dkeys(float (&dkeys)[Rows][D / 8][4], float 
     std::uint32_t av[Rows][4];
 #pragma unroll
     for (int m = 0; m < Rows; ++m) {
-      load_a(ak[m], k, key_row + 16 * m, step);
-      load_a(av[m], v, key_row + 16 * m, step);
+      load_a(ak[m], k_at, 16 * m, step);
+      load_a(av[m], v_at, 16 * m, step);
     }
     std::uint32_t bq[4];
     std::uint32_t bd[4];
-    load_b(bq, q, row, step);
-    load_b(bd, dy, row, step);
+    load_b(bq, q_turned, 0, step);
+    load_b(bd, dy_turned, 0, step);
 #pragma unroll
     for (int m = 0; m < Rows; ++m) {
       multiply_add<T>(s[m][0], s[m][1], ak[m], bq);
       multiply_add<T>(dp[m][0], dp[m][1], av[m], bd);
     }
   }
-  std::uint32_t kept[4] = {};
-  if constexpr (Dropout) masks.template queries_of<Rows>(kept, query, key);
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
 #pragma unroll
@@ -162,6 +173,8 @@ __device__ __forceinline__ void add_dkeys(float (&dkeys)[Rows][D / 8][4], float 
       const int r = 8 * n + 2 * t + c;
       const float lse = stats.lse[row + r];
       const float dot = stats.dot[row + r];
+      std::uint32_t kept = 0;
+      if constexpr (Dropout) kept = masks.kept_of(prepared, 2 * n + c, query, key);
 #pragma unroll
       for (int m = 0; m < Rows; ++m) {
 #pragma unroll
@@ -173,7 +186,7 @@ __device__ __forceinline__ void add_dkeys(float (&dkeys)[Rows][D / 8][4], float 
           const float p = fast_exp2(x * scale - lse);
           float dropped = p;
           if constexpr (Dropout) {
-            const bool keep = ((kept[2 * n + c] >> static_cast<unsigned>(column)) & 1U) != 0U;
+            const bool keep = ((kept >> static_cast<unsigned>(column)) & 1U) != 0U;
             dropped = keep ? p * call.dropout.scale : 0.0F;
             d = keep ? d * call.dropout.scale : 0.0F;
           }
@@ -194,8 +207,8 @@ __device__ __forceinline__ void add_dkeys(float (&dkeys)[Rows][D / 8][4], float 
   for (int d = 0; d < D / 8; d += 2) {
     std::uint32_t bd[4];
     std::uint32_t bq[4];
-    load_b_straight(bd, dy, row, d);
-    load_b_straight(bq, q, row, d);
+    load_b_straight(bd, dy_at, 0, d);
+    load_b_straight(bq, q_at, 0, d);
 #pragma unroll
     for (int m = 0; m < Rows; ++m) {
       multiply_add<T>(dvalues[m][d], dvalues[m][d + 1], ap[m], bd);

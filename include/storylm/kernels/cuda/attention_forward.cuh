@@ -40,8 +40,9 @@ class AttentionRows {
 
   /// @param row of the tile, of the first query
   __device__ __forceinline__ void load_queries(const AttentionTile<D>& tile, int row) {
+    const AttentionCursor<D> from = straight(tile, row);
 #pragma unroll
-    for (int step = 0; step < D / 16; ++step) load_a(queries_[step], tile, row, step);
+    for (int step = 0; step < D / 16; ++step) load_a(queries_[step], from, 0, step);
   }
 
   /// The queries look at the keys from position first_key on.
@@ -55,13 +56,15 @@ class AttentionRows {
         for (int w = 0; w < keys / 32; ++w) kept[i][w] = masks.keys_of(query(i), first_key + 32 * w);
       }
     }
+    const AttentionCursor<D> keys_at = turned(k, 0);
+    const AttentionCursor<D> values_at = straight(v, 0);
     float s[keys / 8][4] = {};  // scores, then probabilities relative to the largest so far
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
 #pragma unroll
       for (int n = 0; n < keys / 8; n += 2) {
         std::uint32_t b[4];
-        load_b(b, k, 8 * n, step);
+        load_b(b, keys_at, 8 * n, step);
         multiply_add<T>(s[n], s[n + 1], queries_[step], b);
       }
     }
@@ -105,7 +108,7 @@ class AttentionRows {
 #pragma unroll
       for (int d = 0; d < D / 8; d += 2) {
         std::uint32_t b[4];
-        load_b_straight(b, v, 8 * n, d);
+        load_b_straight(b, values_at, 8 * n, d);
         multiply_add<T>(outputs_[d], outputs_[d + 1], a, b);
       }
     }

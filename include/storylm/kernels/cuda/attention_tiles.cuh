@@ -33,52 +33,77 @@ struct AttentionTile {
   }
 };
 
-/// Chunk `chunk` of tile row `row` becomes that of position `position`: zeros beyond the sequence and the head.
-/// Complete after a commit_copies(), a wait_copies() and a barrier.
-template <int D, class T>
-__device__ __forceinline__ void load_chunk(const AttentionTile<D>& tile, int row, int chunk,
-                                           const HeadRows<const T>& from, int position, int length) {
-  const int count = position < length ? from.width - chunk * group_columns : 0;
-  const T* const source = count > 0 ? from.row(position) + chunk * group_columns : from.data;
-  if (from.aligned) {
-    copy_async16(tile.at(row, chunk), source, count > 0);
-  } else {
-    std::uint32_t bits[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) bits[i] = i < count ? source[i].bits : 0U;
-    Bytes16 raw;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) raw.words[i] = bits[2 * i] | bits[2 * i + 1] << 16U;
-    *reinterpret_cast<Bytes16*>(tile.memory + AttentionTile<D>::offset(row, chunk)) = raw;
-  }
-}
-/// Tile rows 0 to `rows` - 1 from position `first` on, by all threads of the block.
+/// Tile rows 0 to `rows` - 1 become those from position `first` on, zeros beyond the sequence and the head; by all
+/// threads of the block. Complete after a commit_copies(), a wait_copies() and a barrier.
 template <int D, class T>
 __device__ __forceinline__ void load_tile(const AttentionTile<D>& tile, const HeadRows<const T>& from, int first,
                                           int rows, int length) {
   constexpr int chunks = AttentionTile<D>::chunks;
+  if (from.aligned) {
 #pragma unroll 4
+    for (int i = thread_index(); i < rows * chunks; i += block_threads()) {
+      const int column = i % chunks * group_columns;
+      const bool there = first + i / chunks < length && column < from.width;
+      copy_async16(tile.at(i / chunks, i % chunks), there ? from.row(first + i / chunks) + column : from.data, there);
+    }
+    return;
+  }
+#pragma unroll 1
   for (int i = thread_index(); i < rows * chunks; i += block_threads()) {
-    load_chunk(tile, i / chunks, i % chunks, from, first + i / chunks, length);
+    const int column = i % chunks * group_columns;
+    const int count = first + i / chunks < length ? from.width - column : 0;
+    const T* const source = count > 0 ? from.row(first + i / chunks) + column : from.data;
+    std::uint32_t bits[8];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) bits[k] = k < count ? source[k].bits : 0U;
+    Bytes16 raw;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) raw.words[k] = bits[2 * k] | bits[2 * k + 1] << 16U;
+    *reinterpret_cast<Bytes16*>(tile.memory + AttentionTile<D>::offset(i / chunks, i % chunks)) = raw;
   }
 }
 
-/// Operand a: tile rows `row` to row + 15, columns 16 step to 16 step + 15.
+/// Where a lane's part of the first fragment of a row of fragments lies; the others are found from there, at the price
+/// of one exclusive or instead of a register each.
 template <int D>
-__device__ __forceinline__ void load_a(std::uint32_t (&a)[4], const AttentionTile<D>& tile, int row, int step) {
-  load_matrix_x4(a, tile.at(row + lane_index() % 16, 2 * step + lane_index() / 16));
+struct AttentionCursor {
+  std::uint32_t address;
+
+  /// Of a fragment `rows` rows below, a multiple of 8, and `chunks` chunks to the right, an even number.
+  __device__ __forceinline__ std::uint32_t at(int rows, int chunks) const {
+    // A tile begins on a 128-byte boundary, and the lowest bit of a chunk's number is what lanes differ in.
+    return (address ^ static_cast<std::uint32_t>(chunks % 8 * 16)) +
+           static_cast<std::uint32_t>(chunks / 8 * 128 + rows * AttentionTile<D>::row_bytes);
+  }
+};
+/// For operands a, and for operands b that have their rows in the tile's: from tile row `row` on.
+template <int D>
+__device__ __forceinline__ AttentionCursor<D> straight(const AttentionTile<D>& tile, int row) {
+  return {tile.at(row + lane_index() % 16, lane_index() / 16)};
 }
-/// Operand b of two products, which is the tile transposed: its columns are tile rows `row` to row + 7, and to row +
-/// 15, its rows are columns 16 step to 16 step + 15.
+/// For operands b that have their columns in the tile's rows.
 template <int D>
-__device__ __forceinline__ void load_b(std::uint32_t (&b)[4], const AttentionTile<D>& tile, int row, int step) {
-  load_matrix_x4(b, tile.at(row + lane_index() / 16 * 8 + lane_index() % 8, 2 * step + lane_index() / 8 % 2));
+__device__ __forceinline__ AttentionCursor<D> turned(const AttentionTile<D>& tile, int row) {
+  return {tile.at(row + lane_index() / 16 * 8 + lane_index() % 8, lane_index() / 8 % 2)};
 }
-/// Operand b of two products as the tile has it: rows `row` to row + 15, columns of chunk, and of chunk + 1.
+
+/// Operand a: 16 tile rows from `rows` below a straight cursor on, columns 16 step to 16 step + 15.
 template <int D>
-__device__ __forceinline__ void load_b_straight(std::uint32_t (&b)[4], const AttentionTile<D>& tile, int row,
+__device__ __forceinline__ void load_a(std::uint32_t (&a)[4], const AttentionCursor<D>& from, int rows, int step) {
+  load_matrix_x4(a, from.at(rows, 2 * step));
+}
+/// Operand b of two products, which is the tile transposed: its columns are 8 tile rows, and the next 8, from `rows`
+/// below a turned cursor on; its rows are columns 16 step to 16 step + 15.
+template <int D>
+__device__ __forceinline__ void load_b(std::uint32_t (&b)[4], const AttentionCursor<D>& from, int rows, int step) {
+  load_matrix_x4(b, from.at(rows, 2 * step));
+}
+/// Operand b of two products as the tile has it: 16 rows from `rows` below a straight cursor on, columns of chunk, and
+/// of chunk + 1.
+template <int D>
+__device__ __forceinline__ void load_b_straight(std::uint32_t (&b)[4], const AttentionCursor<D>& from, int rows,
                                                 int chunk) {
-  load_matrix_x4_transposed(b, tile.at(row + lane_index() % 16, chunk + lane_index() / 16));
+  load_matrix_x4_transposed(b, from.at(rows, chunk));
 }
 /// d (16, 16) += a (16, 16) b (16, 16).
 template <class T>
@@ -163,9 +188,9 @@ struct ComputedMasks {
     kept |= shuffle_xor(kept, 1);
     return kept | shuffle_xor(kept, 2);
   }
-  /// Keys first_key to first_key + 16 Tiles - 1 of the queries 2t, 2t + 1, 2t + 8, 2t + 9 from first_query on.
+  /// Keys first_key to first_key + 16 Tiles - 1 of 16 queries, spread over the warp: for kept_of().
   template <int Tiles>
-  __device__ __forceinline__ void queries_of(std::uint32_t (&kept)[4], int first_query, int first_key) const {
+  __device__ __forceinline__ std::uint32_t prepare(int first_query, int first_key) const {
     // Eight lanes have the same t: two compute the word of one query.
     const int pair = lane_index() / 8;
     const int upper = lane_index() / 4 % 2;
@@ -177,9 +202,12 @@ struct ComputedMasks {
       part |= kept_columns(key, dropout, ordinal, query, head, static_cast<std::uint32_t>(first_key / 8 + byte))
               << static_cast<unsigned>(8 * byte);
     }
-    part |= shuffle_xor(part, 4);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) kept[i] = shuffle(part, i * 8 + lane_index() % 4);
+    return part | shuffle_xor(part, 4);
+  }
+  /// The i-th of a lane's four queries, 2t, 2t + 1, 2t + 8 and 2t + 9 from first_query on.
+  __device__ __forceinline__ std::uint32_t kept_of(std::uint32_t prepared, int i, int /*first_query*/,
+                                                   int /*first_key*/) const {
+    return shuffle(prepared, i * 8 + lane_index() % 4);
   }
 };
 template <class T>
@@ -196,12 +224,13 @@ struct StoredMasks {
     return words[query * stride + first_key / 32];
   }
   template <int Tiles>
-  __device__ __forceinline__ void queries_of(std::uint32_t (&kept)[4], int first_query, int first_key) const {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int query = first_query + i / 2 * 8 + lane_index() % 4 * 2 + i % 2;
-      kept[i] = words[query * stride + first_key / 32] >> static_cast<unsigned>(first_key % 32);
-    }
+  __device__ __forceinline__ std::uint32_t prepare(int /*first_query*/, int /*first_key*/) const {
+    return 0;
+  }
+  __device__ __forceinline__ std::uint32_t kept_of(std::uint32_t /*prepared*/, int i, int first_query,
+                                                   int first_key) const {
+    const int query = first_query + i / 2 * 8 + lane_index() % 4 * 2 + i % 2;
+    return words[query * stride + first_key / 32] >> static_cast<unsigned>(first_key % 32);
   }
 };
 
