@@ -51,3 +51,17 @@ TEST_CASE("a step with a scaler is recorded once and replayed") {
   }
   CHECK(recording.recorded());
 }
+
+TEST_CASE("a step whose gradients nobody looked at is a skipped one") {
+  ScaledModel<Cuda> model(cuda_device());
+  optim::GradScaler scaler(model.store);
+  optim::Sgd sgd(model.store);
+  model.begin(1.0);
+  scaler.begin(model);
+  model.set_gradient({1.0F, 1.0F, 1.0F, 1.0F, 1.0F});
+  const auto before = model.weight.to_host();
+  sgd.step(model);
+  scaler.update(model);
+  CHECK(model.weight.to_host() == before);
+  CHECK(scaler.scale() == 32768.0);
+}

@@ -343,7 +343,7 @@ TEST_CASE("clip: a gradient that is not finite skips the step wherever it is; th
     ops::clip(cuda_device(), std::span(there.data(), std::size_t{n}), 1.0, state.device());
     return state.read();
   };
-  for (const std::size_t at : {0, 1, 8191, 8192, 16384, 20000}) {
+  for (const std::size_t at : {0U, 1U, 8191U, 8192U, 16384U, 20000U}) {
     CAPTURE(at);
     for (const double bad :
          {no_number, std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()}) {
