@@ -346,6 +346,53 @@ TEST_CASE("a steady decoding step allocates nothing") {
   CHECK(seen.back() > 0);         // the counter counts
 }
 
+TEST_CASE("how often the host looks changes nothing: stories go on unseen, and new ones begin later") {
+  const auto all = requests(35);
+  for_each_family([&](const auto& make) {
+    const auto stack = make(2);
+    Generator generator(stack, KvCache<float, Cpu>(stack.shape(), 6, 40, stack.device()),
+                        {.tokens = 17, .sequences = 5, .longest = 40});
+    const auto run = [&](index_t tokens_per_look, double penalty) {
+      std::map<std::size_t, std::vector<token_t>> told;
+      const GenerateOptions options{.sampler = {.temperature = 1.1, .top_p = 0.95, .repetition_penalty = penalty},
+                                    .tokens_per_look = tokens_per_look};
+      const auto stories = generator.generate(all, options, [&](const GeneratedToken& token) {
+        CHECK(token.position == static_cast<index_t>(all[token.request].prompt.size() + told[token.request].size()));
+        told[token.request].push_back(token.token);
+        CHECK(token.ids.size() == static_cast<std::size_t>(token.position) + (token.token != 2 ? 1 : 0));
+      });
+      for (std::size_t i = 0; i < all.size(); ++i) {  // nothing is told of a story after its end
+        auto ids = all[i].prompt;
+        ids.insert(ids.end(), told[i].begin(), told[i].end());
+        if (stories[i].ended) ids.pop_back();
+        CHECK(stories[i].ids == ids);
+      }
+      return stories;
+    };
+    for (const double penalty : {1.0, 1.2}) {
+      const auto expected = run(1, penalty);
+      CHECK(std::count_if(expected.begin(), expected.end(), [](const auto& s) { return s.ended; }) > 2);
+      for (const index_t tokens_per_look : {0, 2, 7, 16, 1000}) same_stories(run(tokens_per_look, penalty), expected);
+    }
+  });
+}
+
+TEST_CASE("writing stops at the token at which the callback says so, though more have been drawn") {
+  auto stack = make_stack<Reference>(reference_config());
+  push(stack, {2}, -1000.0F);
+  Generator generator(stack, 2);
+  const std::vector<GenerateRequest> all(3, GenerateRequest{.prompt = {1, 9}});
+  int count = 0;
+  const GenerateOptions options{.tokens_per_look = 16};
+  const auto stopped = generator.generate(all, options, [&](const GeneratedToken&) { return ++count < 6; });
+  CHECK(count == 6);
+  CHECK(stopped[0].ids.size() == 5);
+  CHECK(stopped[1].ids.size() == 5);
+  CHECK(stopped[2].ids.empty());
+  const auto whole = generator.generate(all, options);
+  CHECK(std::equal(stopped[0].ids.begin(), stopped[0].ids.end(), whole[0].ids.begin()));
+}
+
 TEST_CASE("a NaN names story and position, and leaves the generator usable") {
   auto stack = make_stack<Reference>(reference_config());
   push(stack, {2}, -1000.0F);
@@ -380,6 +427,7 @@ TEST_CASE("requests and capacities that do not fit are refused with their values
   refused({.prompt = {-1}}, "[Generator] story 0: token -1 of the prompt is not in the vocabulary of 61");
   CHECK_THROWS_AS(static_cast<void>(generator.generate(requests(1), {.sampler = {.top_p = 2.0}})), ArgumentError);
   CHECK_THROWS_AS(static_cast<void>(generator.generate(requests(1), {.banned = {vocab}})), ShapeError);
+  CHECK_THROWS_AS(static_cast<void>(generator.generate(requests(1), {.tokens_per_look = -1})), ArgumentError);
 
   using Cache = KvCache<float, Cpu>;
   const auto with = [&](Cache kv, const Capacity& capacity) {

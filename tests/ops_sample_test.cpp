@@ -319,6 +319,34 @@ TEST_CASE("float and double agree with the plain function on random rows and opt
   CHECK(different == 0);
 }
 
+TEST_CASE("stories advance by what was drawn, up to the last position, and every step is kept") {
+  std::vector<token_t> ids{7, 8, 9};
+  std::vector<std::int32_t> positions{3, 0, 5};
+  std::vector<std::int32_t> next{4, 1, 6};
+  std::vector<token_t> drawn(6, -9);
+  std::int32_t step = 0;
+  const storylm::StoryRows stories{.ids = ids.data(),
+                                   .positions = positions.data(),
+                                   .next = next.data(),
+                                   .drawn = drawn.data(),
+                                   .step = &step,
+                                   .rows = 3,
+                                   .last = 6};
+  const std::vector<token_t> first{1, storylm::no_sample, 2};
+  const std::vector<token_t> second{4, 5, 6};
+  storylm::ops::advance_stories<float>(Cpu{}, stories, std::span(first));
+  CHECK(ids == std::vector<token_t>{1, 8, 2});  // nothing was drawn for the second
+  CHECK(positions == std::vector<std::int32_t>{4, 1, 6});
+  CHECK(next == std::vector<std::int32_t>{5, 2, 6});
+  storylm::ops::advance_stories<float>(Cpu{}, stories, std::span(second));
+  CHECK(ids == second);
+  CHECK(positions == std::vector<std::int32_t>{5, 2, 6});
+  CHECK(next == std::vector<std::int32_t>{6, 3, 6});
+  CHECK(drawn == std::vector<token_t>{1, storylm::no_sample, 2, 4, 5, 6});
+  CHECK(step == 2);
+  CHECK_THROWS_AS(storylm::ops::advance_stories<float>(Cpu{}, stories, std::span(first).first(2)), storylm::ShapeError);
+}
+
 TEST_CASE("extreme temperatures and logits stay finite") {
   CHECK(drawn_set({1.0F, 2.0F, 0.0F}, {.temperature = 1e-300}) == std::set<token_t>{1});
   CHECK(drawn_set({3e38F, -3e38F}, {.temperature = 1e-300}) == std::set<token_t>{0});

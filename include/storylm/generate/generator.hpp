@@ -4,17 +4,20 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <concepts>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <storylm/generate/decode_rows.hpp>
 #include <storylm/generate/kv_cache.hpp>
 #include <storylm/generate/sampler.hpp>
 #include <storylm/nn/transformer_stack.hpp>
-#include <storylm/ops/elementwise.hpp>
 #include <storylm/tensor/packed.hpp>
 #include <storylm/tensor/pass.hpp>
 
@@ -32,6 +35,9 @@ struct GenerateOptions {
   SamplerOptions sampler{};                 ///< how tokens are drawn
   token_t eos = 2;                          ///< ends a story; negative: nothing does but its length
   std::vector<token_t> banned = {0, 1, 3};  ///< never drawn: UNK, BOS and PAD; negative ids are left out
+  /// Tokens of each story between two looks at them: callbacks and new stories wait for a look, and stories that end in
+  /// between go on unseen. 0: 1 where the host computes, 16 where looking interrupts the device.
+  index_t tokens_per_look = 0;
 };
 
 /// A story that was written.
@@ -63,11 +69,12 @@ concept GenerativeStack = requires(const S& stack, const Pass<typename S::device
   stack.logits(y, y, pass);
 };
 
-/// Prompts and continuations run through the same forward pass, row-invariant, in steps: a story in a slot gives either
-/// the next part of its prompt or its latest token, and only rows that end a story so far get logits. A story that is
-/// done leaves its slot to the next request at once. A story's tokens depend on its prompt, its number, the options and
-/// the model alone: neither on the other stories nor on slots, batch size or threads. A step in which no story begins
-/// or ends allocates nothing.
+/// Prompts run through the forward pass many tokens at a time, row-invariant, until all but their last tokens are
+/// cached. Then all stories go on together, a token a step, in steps that are the same work each time (on a GPU one
+/// CUDA graph), and the host looks at what was drawn every few steps. A story that is done leaves its slot to the next
+/// request at the next look. A story's tokens depend on its prompt, its number, the sampler's options, banned ids and
+/// the model alone: neither on the other stories nor on slots, batch size, threads or looks. A step in which no story
+/// begins or ends allocates nothing.
 template <GenerativeStack Stack>
 class Generator {
  public:
@@ -84,17 +91,15 @@ class Generator {
         capacity_(checked(stack, kv, capacity)),
         kv_(std::move(kv)),
         cache_(stack.make_inference_cache(capacity)),
-        batch_(capacity, stack.device()),
-        last_rows_({capacity.sequences}, stack.device()),
-        last_hidden_({capacity.sequences, stack.shape().d_model}, stack.device()),
-        logits_({capacity.sequences, stack.shape().vocab_size}, stack.device()),
+        prompts_(capacity, Cpu{}),
+        logits_({capacity.sequences, logits_stride()}, stack.device()),
         ids_(static_cast<std::size_t>(kv_.slots() * kv_.capacity())) {
+    if constexpr (!D::host_memory) prompts_on_device_.emplace(capacity, stack.device());
     const auto sequences = static_cast<std::size_t>(capacity.sequences);
     active_.reserve(sequences);
     slots_.reserve(sequences);
-    rows_.reserve(sequences);
     draws_.reserve(sequences);
-    drawing_.reserve(sequences);
+    rows_.reserve(sequences);
   }
   /// Makes its own memory: `batch_size` stories at a time, of up to max_len tokens.
   explicit Generator(const Stack& stack, index_t batch_size = 32)
@@ -111,31 +116,25 @@ class Generator {
   std::vector<GeneratedStory> generate(std::span<const GenerateRequest> requests, const GenerateOptions& options,
                                        F&& on_token) {
     for (const GenerateRequest& request : requests) check(request);
-    Sampler<D> sampler(options.sampler, options.banned, kv_.slots(), kv_.capacity(), stack_->device());
+    prepare(options);
     std::vector<GeneratedStory> stories(requests.size());
     std::size_t next = 0;
     kv_.release_all();  // a call that ended by an exception may have left some
     active_.clear();
-    while (start(requests, next, stories, sampler)) {
-      forward(requests);
-      if (draws_.empty()) continue;  // only parts of prompts
-      const std::span<const token_t> tokens = sampler.sample(draw_logits(), std::span<const Draw>(draws_));
-      bool going_on = true;
-      for (std::size_t i = 0; i < tokens.size(); ++i) {
-        Active& story = active_[drawing_[i]];
-        const bool is_eos = options.eos >= 0 && tokens[i] == options.eos;
-        const index_t position = story.length;
-        if (!is_eos) ids(story)[story.length++] = tokens[i];
-        story.done = is_eos || story.length == story.limit;
-        stories[story.request].ended = is_eos;
-        going_on &= tell(on_token, {.request = story.request,
-                                    .story = requests[story.request].story,
-                                    .position = position,
-                                    .token = tokens[i],
-                                    .last = story.done,
-                                    .ids = {ids(story), static_cast<std::size_t>(story.length)}});
+    bool going_on = true;
+    while (going_on && start(requests, next, stories)) {
+      cache_prompts(requests);
+      const index_t steps = std::min(decode_->steps(), longest_way());
+      const std::span<const token_t> drawn = decode(requests, steps);  // (steps, rows)
+      const std::size_t rows = rows_.size();
+      for (std::size_t at = 0; going_on && at < static_cast<std::size_t>(steps) * rows; at += rows) {
+        for (std::size_t i = 0; i < active_.size(); ++i) {
+          if (active_[i].done) continue;
+          const GeneratedToken token = continue_story(active_[i], requests, options, drawn[at + i]);
+          stories[token.request].ended = options.eos >= 0 && token.token == options.eos;
+          going_on &= tell(on_token, token);
+        }
       }
-      if (!going_on) break;
       std::erase_if(active_, [&](const Active& story) { return story.done && finish(story, stories); });
     }
     for (const Active& story : active_) finish(story, stories);
@@ -161,7 +160,7 @@ class Generator {
     std::size_t request = 0;
     std::int32_t slot = 0;
     index_t length = 0;  ///< tokens it has
-    index_t cached = 0;  ///< tokens whose keys and values are cached
+    index_t cached = 0;  ///< tokens of the prompt whose keys and values are cached
     index_t limit = 0;   ///< tokens it may have
     bool done = false;
   };
@@ -204,10 +203,36 @@ class Generator {
     return request.max_tokens > 0 ? request.max_tokens : capacity_.longest;
   }
   [[nodiscard]] token_t* ids(const Active& story) { return ids_.data() + story.slot * kv_.capacity(); }
+  /// From one row of logits to the next: on a GPU rows begin on 256-byte boundaries, for vector accesses.
+  [[nodiscard]] index_t logits_stride() const {
+    constexpr index_t multiple = D::host_memory ? 1 : 128;
+    return (stack_->shape().vocab_size + multiple - 1) / multiple * multiple;
+  }
+
+  /// Makes what depends on the options, or leaves it as it is; recorded steps hold it.
+  void prepare(const GenerateOptions& options) {
+    expects<ArgumentError>(options.tokens_per_look >= 0, "Generator",
+                           "tokens_per_look must not be negative: ", options.tokens_per_look);
+    for (const token_t id : options.banned) {
+      expects<ShapeError>(id < stack_->shape().vocab_size, "Generator", "banned token ", id,
+                          " is not in the vocabulary of ", stack_->shape().vocab_size);
+    }
+    const index_t steps = options.tokens_per_look > 0 ? std::min(options.tokens_per_look, capacity_.longest)
+                          : D::host_memory            ? 1
+                                                      : 16;
+    if (!sampler_ || sampler_->options() != options.sampler || banned_ != options.banned) {
+      recordings_.clear();
+      sampler_.emplace(options.sampler, options.banned, kv_.slots(), kv_.capacity(), stack_->device());
+      banned_ = options.banned;
+    }
+    if (!decode_ || decode_->steps() != steps) {
+      recordings_.clear();
+      decode_.emplace(capacity_.sequences, steps, capacity_.longest, stack_->device());
+    }
+  }
 
   /// Gives free slots to the next requests; false when there is nothing left to do.
-  bool start(std::span<const GenerateRequest> requests, std::size_t& next, std::vector<GeneratedStory>& stories,
-             Sampler<D>& sampler) {
+  bool start(std::span<const GenerateRequest> requests, std::size_t& next, std::vector<GeneratedStory>& stories) {
     while (next < requests.size() && static_cast<index_t>(active_.size()) < capacity_.sequences) {
       const GenerateRequest& request = requests[next];
       const auto length = static_cast<index_t>(request.prompt.size());
@@ -215,7 +240,7 @@ class Generator {
       const Active story{
           .request = next++, .slot = kv_.acquire(), .length = length, .cached = 0, .limit = limit(request)};
       std::copy(request.prompt.begin(), request.prompt.end(), ids(story));
-      sampler.begin(story.slot, request.prompt);
+      sampler_->begin(story.slot, request.prompt);
       length < story.limit ? active_.push_back(story) : static_cast<void>(finish(story, stories));
     }
     return !active_.empty();
@@ -228,41 +253,94 @@ class Generator {
     return true;
   }
 
-  /// Fills the batch: every story gets a row, and the room that is left goes to prompts, first come first served.
-  void forward(std::span<const GenerateRequest> requests) {
-    batch_.clear();
-    slots_.clear();
-    rows_.clear();
-    draws_.clear();
-    drawing_.clear();
-    index_t spare = capacity_.tokens - static_cast<index_t>(active_.size());
-    for (std::size_t i = 0; i < active_.size(); ++i) {
-      Active& story = active_[i];
-      const std::uint32_t number = requests[story.request].story;
-      const index_t count = std::min(story.length - story.cached, spare + 1);
-      spare -= count - 1;
-      batch_.append({ids(story) + story.cached, static_cast<std::size_t>(count)}, {}, number, story.cached);
-      slots_.push_back(story.slot);
-      story.cached += count;
-      if (story.cached < story.length) continue;
-      rows_.push_back(static_cast<std::int32_t>(batch_.tokens() - 1));
-      draws_.push_back({.story = number, .position = static_cast<std::int32_t>(story.length), .slot = story.slot});
-      drawing_.push_back(i);
+  /// Keys and values of all tokens but the last of each story, first come first served.
+  void cache_prompts(std::span<const GenerateRequest> requests) {
+    while (true) {
+      prompts_.clear();
+      slots_.clear();
+      for (Active& story : active_) {
+        const index_t count = std::min(story.length - 1 - story.cached, capacity_.tokens - prompts_.tokens());
+        if (count <= 0) continue;
+        prompts_.append({ids(story) + story.cached, static_cast<std::size_t>(count)}, {}, requests[story.request].story,
+                        story.cached);
+        slots_.push_back(story.slot);
+        story.cached += count;
+      }
+      if (prompts_.sequences() == 0) return;
+      static_cast<void>(stack_->hidden(pass(batch_of_prompts()), cache_, kv_.views(slots_)));
     }
-    hidden_ = stack_->hidden(pass(), cache_, kv_.views(slots_));
   }
-  /// Logits of the rows that end their stories: (draws, vocab_size).
-  [[nodiscard]] MatrixView<const Element> draw_logits() {
-    const D& device = stack_->device();
-    const auto count = static_cast<index_t>(rows_.size());
-    device.copy_from_host(last_rows_.data(), rows_.data(), rows_.size() * sizeof(std::int32_t));
-    ops::gather_rows(device, last_hidden_.rows(count), hidden_,
-                     std::span<const std::int32_t>(last_rows_.data(), rows_.size()));
-    stack_->logits(last_hidden_.rows(count), logits_.rows(count), pass());
-    return logits_.rows(count);
+  [[nodiscard]] PackedView batch_of_prompts() {
+    if constexpr (D::host_memory) {
+      return prompts_.view();
+    } else {
+      prompts_on_device_->assign(prompts_);
+      return prompts_on_device_->view();
+    }
   }
-  [[nodiscard]] Pass<D> pass() const {
-    return {.device = stack_->device(), .batch = batch_.view(), .row_invariant = true};
+
+  /// Tokens that the story furthest from its limit may still get.
+  [[nodiscard]] index_t longest_way() const {
+    index_t longest = 0;
+    for (const Active& story : active_) longest = std::max(longest, story.limit - story.length);
+    return longest;
+  }
+  /// All stories go on by `steps` tokens, which it returns: (steps, rows), the rows of active_ first.
+  [[nodiscard]] std::span<const token_t> decode(std::span<const GenerateRequest> requests, index_t steps) {
+    slots_.clear();
+    draws_.clear();
+    rows_.clear();
+    for (const Active& story : active_) {
+      slots_.push_back(story.slot);
+      draws_.push_back({.story = requests[story.request].story,
+                        .position = static_cast<std::int32_t>(story.length),
+                        .slot = story.slot});
+      rows_.push_back({.id = ids(story)[story.length - 1], .position = static_cast<std::int32_t>(story.length - 1)});
+    }
+    if constexpr (!D::host_memory) {  // few different numbers of rows, for they are recorded; idle ones have free slots
+      const auto rows = std::min(std::bit_ceil(active_.size()), static_cast<std::size_t>(capacity_.sequences));
+      for (std::size_t idle = 0; rows_.size() < rows; ++idle) {
+        slots_.push_back(kv_.free_slots()[idle]);
+        draws_.push_back({.slot = slots_.back()});
+        rows_.emplace_back();
+      }
+    }
+    static_cast<void>(kv_.views(slots_));
+    sampler_->assign(draws_);
+    decode_->assign(rows_);
+    auto& recording = recordings_[rows_.size()];
+    for (index_t i = 0; i < steps; ++i) recording.run(stack_->device(), [&] { step(); });
+    return decode_->look();
+  }
+  /// The next token of each row. The same work on the same memory each time, without the host.
+  void step() {
+    const Pass<D> step_pass = pass(decode_->batch(sampler_->stories()));
+    const auto hidden = stack_->hidden(step_pass, cache_, kv_.views());
+    const MatrixView<Element> y(logits_.data(), hidden.rows, stack_->shape().vocab_size, logits_stride());
+    stack_->logits(hidden, y, step_pass);
+    const auto drawn = sampler_->draw(y);
+    ops::advance_stories<Element>(step_pass.device, decode_->stories(sampler_->positions()), drawn);
+  }
+  [[nodiscard]] Pass<D> pass(const PackedView& batch) const {
+    return {.device = stack_->device(), .batch = batch, .row_invariant = true};
+  }
+  /// A story gets a token. @throws ArgumentError when it is no_sample
+  GeneratedToken continue_story(Active& story, std::span<const GenerateRequest> requests,
+                                const GenerateOptions& options, token_t token) {
+    const std::uint32_t number = requests[story.request].story;
+    const index_t position = story.length;
+    const auto place = static_cast<std::int32_t>(position);
+    ops::expects_sampled({&token, 1}, &number, &place);
+    const bool is_eos = options.eos >= 0 && token == options.eos;
+    if (!is_eos) ids(story)[story.length++] = token;
+    story.cached = story.length - 1;
+    story.done = is_eos || story.length == story.limit;
+    return {.request = story.request,
+            .story = number,
+            .position = position,
+            .token = token,
+            .last = story.done,
+            .ids = {ids(story), static_cast<std::size_t>(story.length)}};
   }
 
   template <class F>
@@ -279,17 +357,18 @@ class Generator {
   Capacity capacity_;
   KvCache<P, D> kv_;
   typename Stack::Cache cache_;
-  Packed<D> batch_;                    // the rows of the step under way
-  MatrixView<const Element> hidden_;   // (tokens, d_model)        a view into cache_
-  Tensor<std::int32_t, D> last_rows_;  // (sequences)              rows of hidden_ that get logits
-  Tensor<Element, D> last_hidden_;     // (sequences, d_model)
-  Tensor<Element, D> logits_;          // (sequences, vocab_size)
-  std::vector<token_t> ids_;           // (slots, capacity)        of the stories in the slots
+  Packed<Cpu> prompts_;                         // parts of prompts under way
+  std::optional<Packed<D>> prompts_on_device_;  // their copy, unless D is the host
+  Tensor<Element, D> logits_;                   // (sequences, logits_stride)
+  std::vector<token_t> ids_;                    // (slots, capacity)  of the stories in the slots
+  std::optional<Sampler<D>> sampler_;           // with the options of the last call
+  std::vector<token_t> banned_;                 // of the last call
+  std::optional<DecodeRows<D>> decode_;
+  std::map<std::size_t, typename D::Recording> recordings_;  // of a step, by its rows
   std::vector<Active> active_;
-  std::vector<std::int32_t> slots_;   // of the step's sequences
-  std::vector<std::int32_t> rows_;    // host copy of last_rows_
-  std::vector<Draw> draws_;           // one per row that gets logits
-  std::vector<std::size_t> drawing_;  // the active story it belongs to
+  std::vector<std::int32_t> slots_;  // of the sequences under way, as the next two
+  std::vector<Draw> draws_;
+  std::vector<typename DecodeRows<D>::Row> rows_;
 };
 
 /// A TransformerLM is generated from as the stack it is: one instantiation for all configs.

@@ -50,6 +50,8 @@ class KvCache {
   [[nodiscard]] index_t blocks() const noexcept { return static_cast<index_t>(views_.size()); }
   /// Slots that no story has.
   [[nodiscard]] index_t available() const noexcept { return static_cast<index_t>(free_.size()); }
+  /// Those slots.
+  [[nodiscard]] std::span<const std::int32_t> free_slots() const noexcept { return free_; }
   /// Bytes of keys and values.
   [[nodiscard]] std::size_t bytes() const noexcept {
     return static_cast<std::size_t>(2 * blocks() * slots_ * capacity_ * width_) * sizeof(Element);
@@ -85,6 +87,8 @@ class KvCache {
     slot_of_sequence_.device().copy_from_host(slot_of_sequence_.data(), slots.data(), slots.size_bytes());
     return views_;
   }
+  /// The same once more, for the sequences that were given last.
+  [[nodiscard]] const nn::KvViews<P>& views() const noexcept { return views_; }
 
  private:
   index_t slots_;

@@ -58,15 +58,10 @@ class Sampler {
     }
     if (!ids.empty()) banned_ = Tensor<token_t, D>::from_host({static_cast<index_t>(ids.size())}, ids, device);
     history_ = Tensor<token_t, D>({slots, capacity}, device);
-    stories_device_ = Tensor<std::uint32_t, D>({slots}, device);
-    positions_device_ = Tensor<std::int32_t, D>({slots}, device);
-    slots_device_ = Tensor<std::int32_t, D>({slots}, device);
-    drawn_device_ = Tensor<token_t, D>({slots}, device);
-    const auto rows = static_cast<std::size_t>(slots);
-    host_stories_.resize(rows);
-    host_positions_.resize(rows);
-    host_slots_.resize(rows);
-    drawn_.resize(rows);
+    rows_ = Tensor<std::int32_t, D>({3, slots}, device);
+    drawn_ = Tensor<token_t, D>({slots}, device);
+    host_rows_.resize(static_cast<std::size_t>(3 * slots));
+    host_drawn_.resize(static_cast<std::size_t>(slots));
   }
 
   /// As given.
@@ -79,6 +74,36 @@ class Sampler {
     history_.device().copy_from_host(history_.data() + slot * capacity_, tokens.data(), tokens.size_bytes());
   }
 
+  /// From now on rows of logits are those of these stories. @throws ShapeError when there are more than slots
+  void assign(std::span<const Draw> draws) {
+    expects<ShapeError>(static_cast<index_t>(draws.size()) <= slots_, "Sampler", draws.size(), " draws, ", slots_,
+                        " slots");
+    for (std::size_t i = 0; i < draws.size(); ++i) {
+      const std::size_t row = i + static_cast<std::size_t>(slots_);
+      host_rows_[i] = static_cast<std::int32_t>(draws[i].story);
+      host_rows_[row] = draws[i].position;
+      host_rows_[row + static_cast<std::size_t>(slots_)] = draws[i].slot;
+    }
+    history_.device().copy_from_host(rows_.data(), host_rows_.data(), rows_.bytes());
+  }
+  /// Draws from rows of logits (rows, vocab), and stores the tokens in their stories; only gives work to the device.
+  /// Returns the tokens, in the device's memory.
+  /// @throws ShapeError when there are more rows than slots; in host memory ArgumentError when no token can be drawn
+  template <class T>
+  [[nodiscard]] std::span<const token_t> draw(MatrixView<T> logits) {
+    expects<ShapeError>(logits.rows <= slots_, "Sampler", logits.rows, " rows of logits, ", slots_, " slots");
+    const std::span<token_t> drawn(drawn_.data(), static_cast<std::size_t>(logits.rows));
+    ops::sample(history_.device(), drawn, logits,
+                {.options = options_,
+                 .banned = banned_.data(),
+                 .banned_count = banned_.size(),
+                 .stories = stories(),
+                 .positions = positions(),
+                 .history = history_.data(),
+                 .capacity = capacity_,
+                 .slots = positions() + slots_});
+    return drawn;
+  }
   /// The tokens drawn from rows of logits (rows, vocab), row r for draws[r]; valid until the next call. Each becomes
   /// part of its story. Allocates nothing.
   /// @throws ShapeError when there are not as many draws as rows, or more than slots; ArgumentError when no token can
@@ -86,47 +111,34 @@ class Sampler {
   template <class T>
   [[nodiscard]] std::span<const token_t> sample(MatrixView<T> logits, std::span<const Draw> draws) {
     const std::size_t rows = draws.size();
-    expects<ShapeError>(static_cast<index_t>(rows) == logits.rows && rows <= drawn_.size(), "Sampler", logits.rows,
-                        " rows of logits, ", rows, " draws, ", slots_, " slots");
-    for (std::size_t i = 0; i < rows; ++i) {
-      host_stories_[i] = draws[i].story;
-      host_positions_[i] = draws[i].position;
-      host_slots_[i] = draws[i].slot;
-    }
+    expects<ShapeError>(static_cast<index_t>(rows) == logits.rows, "Sampler", logits.rows, " rows of logits, ", rows,
+                        " draws");
+    assign(draws);
+    const std::span<const token_t> on_device = draw(logits);
     const D& device = history_.device();
-    device.copy_from_host(stories_device_.data(), host_stories_.data(), rows * sizeof(std::uint32_t));
-    device.copy_from_host(positions_device_.data(), host_positions_.data(), rows * sizeof(std::int32_t));
-    device.copy_from_host(slots_device_.data(), host_slots_.data(), rows * sizeof(std::int32_t));
-    ops::sample(device, std::span<token_t>(drawn_device_.data(), rows), logits,
-                {.options = options_,
-                 .banned = banned_.data(),
-                 .banned_count = banned_.size(),
-                 .stories = stories_device_.data(),
-                 .positions = positions_device_.data(),
-                 .history = history_.data(),
-                 .capacity = capacity_,
-                 .slots = slots_device_.data()});
-    device.copy_to_host(drawn_.data(), drawn_device_.data(), rows * sizeof(token_t));
+    device.copy_to_host(host_drawn_.data(), on_device.data(), on_device.size_bytes());
     device.synchronize();
-    const std::span<const token_t> drawn(drawn_.data(), rows);
-    ops::expects_sampled(drawn, host_stories_.data(), host_positions_.data());
+    const std::span<const token_t> drawn(host_drawn_.data(), rows);
+    for (std::size_t i = 0; i < rows; ++i)
+      ops::expects_sampled(drawn.subspan(i, 1), &draws[i].story, &draws[i].position);
     return drawn;
   }
+
+  /// (slots)  numbers of the rows' stories, in the device's memory.
+  [[nodiscard]] std::uint32_t* stories() noexcept { return reinterpret_cast<std::uint32_t*>(rows_.data()); }
+  /// (slots)  positions of the tokens that are drawn next, in the device's memory.
+  [[nodiscard]] std::int32_t* positions() noexcept { return rows_.data() + slots_; }
 
  private:
   SamplerOptions options_;
   index_t capacity_;
   index_t slots_;
-  Tensor<token_t, D> banned_;                 // (banned)
-  Tensor<token_t, D> history_;                // (slots, capacity)
-  Tensor<std::uint32_t, D> stories_device_;   // (slots)  of the rows under way, as the next three
-  Tensor<std::int32_t, D> positions_device_;  // (slots)
-  Tensor<std::int32_t, D> slots_device_;      // (slots)
-  Tensor<token_t, D> drawn_device_;           // (slots)
-  std::vector<std::uint32_t> host_stories_;
-  std::vector<std::int32_t> host_positions_;
-  std::vector<std::int32_t> host_slots_;
-  std::vector<token_t> drawn_;
+  Tensor<token_t, D> banned_;     // (banned)
+  Tensor<token_t, D> history_;    // (slots, capacity)
+  Tensor<std::int32_t, D> rows_;  // (3, slots)  stories, positions and slots of the rows
+  Tensor<token_t, D> drawn_;      // (slots)
+  std::vector<std::int32_t> host_rows_;
+  std::vector<token_t> host_drawn_;
 };
 
 }  // namespace storylm

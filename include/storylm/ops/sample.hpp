@@ -69,4 +69,17 @@ void sample(const D& device, std::span<token_t> out, MatrixView<T> logits, const
   if constexpr (D::host_memory) expects_sampled(out, request.stories, request.positions);
 }
 
+/// What follows a draw that the host does not look at: `out` becomes a row of stories.drawn, each story's latest token
+/// is what was drawn, its positions go up by one, to at most stories.last, and stories.step by one.
+/// @tparam T dtype of the logits
+/// @param out (rows), in the device's memory, as sample() gave it
+/// @throws ShapeError when `out` has another number of rows
+template <FloatDtype T, Device D>
+void advance_stories(const D& device, const StoryRows& stories, std::span<const token_t> out) {
+  static_assert(Supports<D, op::sample, T>, "storylm: op::sample has no kernel for this dtype on this device");
+  expects<ShapeError>(static_cast<index_t>(out.size()) == stories.rows, "advance_stories", "out has ", out.size(),
+                      " elements, expected ", stories.rows);
+  kernel<op::sample, D, T>::advance(device, stories, out.data());
+}
+
 }  // namespace storylm::ops
