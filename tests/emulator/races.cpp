@@ -7,6 +7,7 @@
 // warps, with the number of barriers passed by then, tell every pair without one between. Blocks of a launch are not
 // ordered at all. An asynchronous copy is a write that nobody may look at, or write over, until its thread has waited
 // for it, and nobody else until a barrier after that.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -37,12 +38,29 @@ struct Access {
 };
 static_assert(sizeof(Access) == 16);
 
+// Of two neighbouring bytes one speaks for both until somebody touches one of them alone.
 struct Byte {
   Access write;
   Access read;            // the last one
   Access read_elsewhere;  // the last one by another warp, or block, than read's
   Access read_beside;     // the last one by another lane of read's warp
+  bool split = false;     // of an even one: the next speaks for itself
 };
+
+// Calls f for the bytes that speak for [begin, end); `all` are indexed by address, and begin with an even one.
+template <class Bytes, class F>
+void for_bytes(Bytes& all, std::size_t begin, std::size_t end, F f) {
+  while (begin < end) {
+    Byte& even = all[begin & ~std::size_t{1}];
+    const bool both = begin % 2 == 0 && begin + 1 < end;
+    if (!even.split && !both) {
+      all[begin | 1U] = even;
+      even.split = true;
+    }
+    f(all[begin]);
+    begin += both && !even.split ? 2 : 1;
+  }
+}
 
 constexpr std::size_t page_bytes = 4096;
 struct Page {
@@ -75,13 +93,13 @@ class Races final : public Watcher {
   }
   void copy_is_waited_for(unsigned char* to, int thread) override {
     const Access access = now(thread, code_begin());
-    for (std::size_t i = 0; i < 16; ++i) {
-      Access& write = shared_[static_cast<std::size_t>(to - shared_memory()) + i].write;
-      if (!write.copying || write.thread != access.thread) continue;
-      write.copying = false;
-      write.epoch = access.epoch;
-      write.warp_epoch = access.warp_epoch;
-    }
+    const auto begin = static_cast<std::size_t>(to - shared_memory());
+    for_bytes(shared_, begin, begin + 16, [&](Byte& byte) {
+      if (!byte.write.copying || byte.write.thread != access.thread) return;
+      byte.write.copying = false;
+      byte.write.epoch = access.epoch;
+      byte.write.warp_epoch = access.warp_epoch;
+    });
   }
   // The row goes to all lanes of the warp, so all of them read it.
   void matrix_row_is_loaded(const unsigned char* from, int thread, const void* caller) override {
@@ -135,24 +153,28 @@ class Races final : public Watcher {
 
   void touch_shared(const void* memory, std::size_t bytes, const Access& access, bool write) {
     const auto begin = static_cast<std::size_t>(static_cast<const unsigned char*>(memory) - shared_memory());
-    for (std::size_t i = begin; i < begin + bytes && i < shared_capacity; ++i) {
-      Byte& byte = shared_[i];
+    for_bytes(shared_, begin, std::min(begin + bytes, shared_capacity), [&](Byte& byte) {
       if (!write && byte.write.epoch < block_begin_)
         report("read of shared memory that no thread of this block has written", access);
       touch_byte(byte, access, write, true);
-    }
+    });
   }
 
   void touch_global(const void* memory, std::size_t bytes, const Access& access, bool write) {
     auto address = reinterpret_cast<std::uintptr_t>(memory);
-    for (const auto end = address + bytes; address < end; ++address) {
+    for (const auto end = address + bytes; address < end;) {
       const Known& known = known_page(address / page_bytes);
+      const auto next = std::min(end, (address / page_bytes + 1) * page_bytes);
       if (known.share == DeviceShare::none ||
-          (known.share == DeviceShare::some && !is_device_memory(reinterpret_cast<const void*>(address), 1))) {
+          (known.share == DeviceShare::some &&
+           !is_device_memory(reinterpret_cast<const void*>(address), next - address))) {
         if (write) report("write to memory that is neither the device's nor shared", access);
         return;  // constants of the program, the kernel's arguments
       }
-      touch_byte(known.page->bytes[address % page_bytes], access, write, false);
+      const std::size_t begin = address % page_bytes;
+      for_bytes(known.page->bytes, begin, begin + (next - address),
+                [&](Byte& byte) { touch_byte(byte, access, write, false); });
+      address = next;
     }
   }
 

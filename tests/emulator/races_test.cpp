@@ -106,7 +106,18 @@ __global__ void through_memory(int* values) {  // device memory is ordered by th
   cuda::sync_block();
   values[i] = other;
 }
-__global__ void neighbours(std::uint16_t* values) { values[cuda::thread_index()] = 1; }
+template <class T>
+__global__ void neighbours(T* values) {
+  values[cuda::thread_index()] = 1;
+}
+__global__ void bytes_of_words(std::uint16_t* values) {  // each thread a word, then a byte of another's
+  const int i = cuda::thread_index();
+  values[i] = 1;
+  cuda::sync_block();
+  auto* const bytes = reinterpret_cast<unsigned char*>(values);
+  bytes[(2 * i + 3) % (2 * threads)] = 2;
+  bytes[(2 * i + 6) % (2 * threads)] = 3;
+}
 
 __global__ void to_host(int* value) { *value = 1; }
 
@@ -206,7 +217,9 @@ TEST_CASE("device memory: blocks are not ordered, threads of a block by their ba
   };
   check_all(one_block(threads_add, 0), {"race: ", line(73)});
   check_silent(one_block(through_memory, 0));
-  check_silent(one_block(neighbours, std::uint16_t{0}));
+  check_silent(one_block(neighbours<std::uint16_t>, std::uint16_t{0}));
+  check_silent(one_block(neighbours<unsigned char>, static_cast<unsigned char>(0)));
+  check_silent(one_block(bytes_of_words, std::uint16_t{0}));
 }
 
 TEST_CASE("kernels write to no memory of the host") {
@@ -215,5 +228,5 @@ TEST_CASE("kernels write to no memory of the host") {
               cuda::launch(device(), to_host, dim3(1), 32, 0, &value);
               device().synchronize();
             }),
-            {"write to memory that is neither the device's nor shared", "to_host", line(85)});
+            {"write to memory that is neither the device's nor shared", "to_host", line(96)});
 }
