@@ -104,7 +104,7 @@ void export_run(const std::filesystem::path& folder, const Model& model, const T
     const auto host = parameter.to_host();
     const std::vector<float> floats(host.begin(), host.end());
     names << name;
-    for (std::size_t i = 0; i < parameter.shape().rank(); ++i) names << ' ' << parameter.shape()[i];
+    for (int i = 0; i < static_cast<int>(parameter.shape().rank()); ++i) names << ' ' << parameter.shape()[i];
     names << '\n';
     values.write(reinterpret_cast<const char*>(floats.data()),
                  static_cast<std::streamsize>(floats.size() * sizeof(float)));

@@ -111,15 +111,14 @@ build_without_cmake() {
   local commands=$at/commands objects=$at/objects
   mkdir -p "$objects"
   : > "$commands"
-  for op in $(sed -n 's/^template struct kernel<op::\([a-z0-9_]*\), Cuda,.*/\1/p' include/storylm/kernels/cuda/instantiate.cuh | sort -u); do
-    {
-      printf '#include <storylm/kernels/cuda/%s.cuh>\n' "$op"
-      echo 'namespace storylm {'
-      grep "^template struct kernel<op::$op, Cuda," include/storylm/kernels/cuda/instantiate.cuh
-      echo '}'
-    } > "$at/$op.cu"
-    echo "$nvcc -std=c++20 -O3 --expt-relaxed-constexpr -arch=$arch -DSTORYLM_WITH_CUDA -Iinclude -I$(dirname "$header") -c $at/$op.cu -o $objects/kernel_$op.o" >> "$commands"
-  done
+  local list=include/storylm/kernels/cuda/instantiate.cuh kernels from
+  while read -r op; do
+    kernels=$(grep "^template struct kernel<op::$op, Cuda," $list)
+    from=$(printf '%s\n' "$kernels" | sed -n 's#.*// \([a-z0-9_]*\.cuh\)$#\1#p' | head -n 1)
+    printf '#include <storylm/kernels/cuda/%s>\nnamespace storylm {\n%s\n}\n' "${from:-$op.cuh}" "$kernels" > "$at/$op.cu"
+    echo "$nvcc -std=c++20 -O3 --expt-relaxed-constexpr -arch=$arch -DSTORYLM_WITH_CUDA -Iinclude -I$(dirname "$header")" \
+      "-c $at/$op.cu -o $objects/kernel_$op.o" >> "$commands"
+  done < <(sed -n 's/^template struct kernel<op::\([a-z0-9_]*\), Cuda,.*/\1/p' $list | sort -u)
   for program in $programs; do echo "$cxx -c benchmarks/$program.cpp -o $at/$program.o" >> "$commands"; done
   echo "$cxx -O1 -c cmake/boost_json.cpp -o $objects/boost_json.o" >> "$commands"
   echo "$cxx -DSTORYLM_TEST_GPU -c tests/main.cpp -o $at/main.o" >> "$commands"
