@@ -7,10 +7,12 @@
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <numeric>
 #include <sstream>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -256,6 +258,37 @@ void give_up(Engine& e) {
   }
 }
 
+// For mutation tests: the barriers and waits of one line are left out, and all that are met are written down.
+class Sites {
+ public:
+  Sites() {
+    if (const char* const line = std::getenv("STORYLM_EMULATOR_SKIP"); line != nullptr) skip_ = line;
+    if (const char* const path = std::getenv("STORYLM_EMULATOR_SITES"); path != nullptr)
+      list_.open(path, std::ios::app);
+  }
+  /// True when the call of `primitive` that returns to `caller` is to be left out.
+  [[nodiscard]] bool left_out(const char* primitive, const void* caller) {
+    if (skip_.empty() && !list_.is_open()) return false;
+    const auto [found, first] = known_.try_emplace(caller, false);
+    if (first) {
+      const std::string line = describe_return_address(caller);
+      const std::string site = line.substr(0, line.find(" in "));
+      found->second = site == skip_;
+      if (list_.is_open()) list_ << primitive << ' ' << site << std::endl;
+    }
+    return found->second;
+  }
+
+ private:
+  std::string skip_;
+  std::ofstream list_;
+  std::unordered_map<const void*, bool> known_;
+};
+bool left_out(const char* primitive, const void* caller) {
+  static auto* const sites = new Sites;
+  return sites->left_out(primitive, caller);
+}
+
 Warp& current_warp(Engine& e) { return e.warps[static_cast<std::size_t>(e.current->index / warp_size)]; }
 
 // One warp collective: bring() leaves what this lane has, the last lane to come does finish() for all, take() gets.
@@ -431,6 +464,7 @@ std::uint32_t shared_address(const void* p) {
 
 void sync_block() {
   const Outside outside;
+  if (left_out("sync_block", __builtin_return_address(0))) return;
   Engine& e = engine();
   Thread& self = *e.current;
   if (++e.arrived == e.count) {
@@ -454,6 +488,7 @@ void sync_block() {
 
 void sync_warp() {
   const Outside outside;
+  if (left_out("sync_warp", __builtin_return_address(0))) return;
   constexpr auto nothing = [](auto&&...) {};
   const auto finish = [](Warp& /*warp*/, unsigned /*slot*/) {
     if (watcher != nullptr) watcher->warp_synchronized(engine().current->index / warp_size);
@@ -509,6 +544,7 @@ void commit_copies() { ++engine().current->group; }
 
 void wait_copies(int groups) {
   const Outside outside;
+  if (left_out("wait_copies", __builtin_return_address(0))) return;
   Thread& self = *engine().current;
   const std::uint64_t open = self.group;  // groups before open - groups have landed; what is not committed has not
   std::size_t landed = 0;
