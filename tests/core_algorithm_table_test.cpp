@@ -53,8 +53,11 @@ TEST_CASE("AlgorithmTable: finds what was put in, and nothing else") {
   CHECK(table.find("gpu 1; 512 x 51") == second);
   CHECK_FALSE(table.find("gpu 1; 512 x 5").has_value());
   CHECK_FALSE(table.find("").has_value());
-  CHECK(table.count_without_prefix("gpu 1;") == 0);
-  CHECK(table.count_without_prefix("gpu 2;") == 2);
+  CHECK(table.foreign_entries() == 0);
+  table.belongs_to("gpu 1;");
+  CHECK(table.foreign_entries() == 0);
+  table.insert("gpu 2; 512 x 51", second);
+  CHECK(table.foreign_entries() == 1);
   CHECK_THROWS_WITH_AS(table.insert("gpu 1; 512 x 51", first),
                        "[AlgorithmTable] there is an entry already for gpu 1; 512 x 51", storylm::ArgumentError);
   CHECK_THROWS_AS(table.insert("two\nlines", first), storylm::ArgumentError);

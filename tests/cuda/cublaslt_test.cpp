@@ -246,7 +246,7 @@ TEST_CASE("cuBLASLt: an algorithm by timing is kept in the table, and a resumed 
   CHECK(table->size() == 1);
   CHECK(bits_of(product(tuned)) == bits_of(first));
   CHECK(table->size() == 1);
-  CHECK(table->count_without_prefix(tuned.service<cuda::CublasLt>().origin()) == 0);
+  CHECK(table->foreign_entries() == 0);
   const Saved saved = save(*table);
   CHECK(saved.keys.find("m 24 n 40 k 56") != std::string::npos);
 
@@ -283,7 +283,7 @@ TEST_CASE("cuBLASLt: an algorithm by timing is kept in the table, and a resumed 
     const Cuda device;
     AlgorithmTable::visit_state(*algorithm_table(device), Loaded{other});
     CHECK_NOTHROW(static_cast<void>(product(device)));
-    CHECK(algorithm_table(device)->count_without_prefix(device.service<cuda::CublasLt>().origin()) == 1);
+    CHECK(algorithm_table(device)->foreign_entries() == 1);
   }
 }
 
@@ -304,6 +304,37 @@ TEST_CASE("cuBLASLt: products are recorded, and replayed with what their operand
   cuda_device().fill_zero(a.data(), a.bytes());
   run();
   CHECK(to_doubles(d) == std::vector<double>(static_cast<std::size_t>(o.m * o.n), 0.0));
+}
+
+TEST_CASE("cuBLASLt: an algorithm is timed before its product is recorded, not meanwhile") {
+  const Cuda tuned({.tune_matmul = true});
+  const Operands<float> o;
+  cuda_device().synchronize();
+  Tensor<float, Cuda> d({o.m, o.n}, tuned);
+  Cuda::Recording recording;
+  index_t rows = 8;
+  const auto run = [&] {
+    recording.run(tuned, [&] {
+      Gemm<float, float, float>::run(tuned, d.matrix().slice_rows(0, rows), o.view_a(Transpose::no).slice_rows(0, rows),
+                                     o.view_b(Transpose::no));
+    });
+  };
+  run();
+  rows = 16;
+  CHECK_THROWS_AS(run(), CudaError);
+  rows = 8;
+  CHECK_NOTHROW(run());
+  CHECK(recording.recorded());
+  CHECK(algorithm_table(tuned)->size() == 1);
+}
+
+TEST_CASE("cuBLASLt: tf32 where it is asked for") {
+  const Cuda device({.tf32 = true});
+  const Operands<float> o;
+  cuda_device().synchronize();
+  Tensor<float, Cuda> d({o.m, o.n}, device);
+  Gemm<float, float, float>::run(device, d.matrix(), o.view_a(Transpose::no), o.view_b(Transpose::no));
+  check_close<storylm::half>("tf32", to_doubles(d), o.product(Transpose::no, Transpose::no, 1.0, 0.0, false));
 }
 
 #if __has_include(<emulator/engine.hpp>)

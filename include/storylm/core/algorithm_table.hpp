@@ -12,6 +12,7 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <storylm/core/device.hpp>
@@ -64,12 +65,15 @@ class AlgorithmTable {
     keys_.append(key).push_back('\n');
     for (const std::uint64_t word : words) words_.push_back(static_cast<std::int64_t>(word));
   }
-  /// Entries whose key begins otherwise: chosen on another GPU or by another version of the library, so of no use.
-  [[nodiscard]] std::size_t count_without_prefix(std::string_view prefix) const {
+  /// What the keys of this GPU and of the library that runs on it begin with: the library says it when it starts.
+  void belongs_to(std::string origin) { origin_ = std::move(origin); }
+  /// Entries chosen on another GPU or by another version of the library. They are kept, and of no use here: a resumed
+  /// run that has some does not add up as it did before, and should say so. 0 before the library has started.
+  [[nodiscard]] std::size_t foreign_entries() const {
     std::size_t others = size();
     std::string_view rest = keys_;
     while (!rest.empty()) {
-      others -= rest.substr(0, prefix.size()) == prefix ? 1 : 0;
+      others -= rest.substr(0, origin_.size()) == origin_ ? 1 : 0;
       rest.remove_prefix(rest.find('\n') + 1);
     }
     return others;
@@ -92,6 +96,7 @@ class AlgorithmTable {
   std::string keys_;                 // a line each
   std::vector<std::int64_t> words_;  // (keys, words_each)
   std::uint64_t generation_ = 0;
+  std::string origin_;  // no part of the state
 };
 
 /// The table of a device, null where its libraries leave nothing to choose.

@@ -139,13 +139,11 @@ class CublasLt {
     std::ostringstream text;
     text << device.properties().name << "; cublasLt " << cublasLtGetVersion() << ';';
     origin_ = text.str();
+    device.service<AlgorithmTable>().belongs_to(origin_);
   }
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
   ~CublasLt() { memory_.deallocate(workspace_); }
-
-  /// What keys of this GPU and this version of the library begin with in an AlgorithmTable.
-  [[nodiscard]] const std::string& origin() const noexcept { return origin_; }
 
   /// Gives the product to the device; false when the library has no algorithm for it. @throws CudaError
   [[nodiscard]] bool run(const Cuda& device, const GemmKind& kind, const GemmShape& shape, const GemmPointers& pointers,

@@ -71,9 +71,9 @@ __global__ void __launch_bounds__(32 * RowsSum::most_parts) matmul_rows_few_kern
   constexpr int elements = MT * NT * 4;   // of a lane
   const int g = lane_index() / 4;
   const int t = lane_index() % 4;
-  const index_t column_blocks = ceil_divide(p.c.cols, 8 * NT);
-  const index_t first_row = block_x() / column_blocks * (16 * MT);
-  const index_t first_column = block_x() % column_blocks * (8 * NT);
+  const auto column_blocks = static_cast<int>(ceil_divide(p.c.cols, 8 * NT));
+  const index_t first_row = index_t{block_x() / column_blocks} * (16 * MT);
+  const index_t first_column = index_t{block_x() % column_blocks} * (8 * NT);
   const int begin = warp_index() * p.sum.each;
   const int end = min(begin + p.sum.each, p.sum.chunks);
   float sums[MT][NT][4] = {};
@@ -176,9 +176,9 @@ __global__ void __launch_bounds__(RowsBlock<T, BM, BN, WM, WN>::threads) matmul_
   const int g = lane_index() / 4;
   const int t = lane_index() % 4;
   // Blocks that run together share rows of A: those are many, and B stays in the level 2 cache.
-  const index_t column_blocks = ceil_divide(p.c.cols, BN);
-  const index_t first_row = block_x() / column_blocks * BM;
-  const index_t first_column = block_x() % column_blocks * BN;
+  const auto column_blocks = static_cast<int>(ceil_divide(p.c.cols, BN));
+  const index_t first_row = index_t{block_x() / column_blocks} * BM;
+  const index_t first_column = index_t{block_x() % column_blocks} * BN;
   const int warp_row = warp_index() / (BN / WN) * WM;
   const int warp_column = warp_index() % (BN / WN) * WN;
   float totals[MT][NT][4] = {};
@@ -243,9 +243,9 @@ __global__ void __launch_bounds__(256) matmul_rows_float_kernel(RowsProduct<floa
   float* const tile_b = shared_array<float, BN * pitch, TileB>();
   const int y = thread_index() / 16;
   const int x = thread_index() % 16;
-  const index_t column_blocks = ceil_divide(p.c.cols, BN);
-  const index_t first_row = block_x() / column_blocks * BM;
-  const index_t first_column = block_x() % column_blocks * BN;
+  const auto column_blocks = static_cast<int>(ceil_divide(p.c.cols, BN));
+  const index_t first_row = index_t{block_x() / column_blocks} * BM;
+  const index_t first_column = index_t{block_x() % column_blocks} * BN;
   float totals[MT][NT] = {};
   float sums[MT][NT] = {};
   for (int chunk = 0; chunk < p.sum.chunks; ++chunk) {

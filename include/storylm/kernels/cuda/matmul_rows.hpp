@@ -3,7 +3,7 @@
 /// @brief op::matmul_rows on CUDA.
 #pragma once
 
-#include <concepts>
+#include <algorithm>
 
 #include <storylm/core/cuda_device.hpp>
 #include <storylm/kernels/cuda/dtypes.hpp>
