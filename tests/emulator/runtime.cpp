@@ -98,11 +98,9 @@ struct Runtime {
     properties.maxThreadsDim[2] = 64;
     properties.maxGridSize[0] = 0x7FFFFFFF;
     properties.maxGridSize[1] = properties.maxGridSize[2] = 65535;
-    properties.clockRate = 1'000'000;
     properties.major = 9;
     properties.minor = 0;
     properties.multiProcessorCount = 4;
-    properties.memoryClockRate = 1'000'000;
     properties.memoryBusWidth = 64;
     properties.l2CacheSize = 1 << 20;
     properties.maxThreadsPerMultiProcessor = 2048;

@@ -161,7 +161,8 @@ struct cudaMemPoolProps {
   cudaMemLocation location;
   void* win32SecurityAttributes;
   std::size_t maxSize;
-  unsigned char reserved[56];
+  unsigned short usage;
+  unsigned char reserved[54];
 };
 struct cudaDeviceProp {
   char name[256];
@@ -172,11 +173,9 @@ struct cudaDeviceProp {
   int maxThreadsPerBlock;
   int maxThreadsDim[3];
   int maxGridSize[3];
-  int clockRate;
   int major;
   int minor;
   int multiProcessorCount;
-  int memoryClockRate;
   int memoryBusWidth;
   int l2CacheSize;
   int maxThreadsPerMultiProcessor;
