@@ -142,7 +142,7 @@ template <class T>
 void check_results(const Results& actual, const Results& expected, const AttentionSpec& spec) {
   CHECK(row_difference(actual.y, expected.y, spec.head_dim) <= tolerance_of<T>);
   CHECK(relative_difference(actual.lse, expected.lse) <= 2e-6);
-  CHECK(row_difference(actual.dqkv, expected.dqkv, spec.head_dim) <= 4.0 * tolerance_of<T>);
+  CHECK(row_difference(actual.dqkv, expected.dqkv, spec.head_dim) <= 2.0 * tolerance_of<T>);
 }
 void check_same(const Results& a, const Results& b) {
   CHECK(bits_of(a.y) == bits_of(b.y));

@@ -99,63 +99,71 @@ __global__ void __launch_bounds__(32 * AttentionLongShape<D>::warps)
   const AttentionTile<D> k(shared);
   const AttentionTile<D> v(shared + Shape::keys * row_bytes);
   unsigned char* const query_tiles = shared + 2 * Shape::keys * row_bytes;
-  const auto q = [&](int at) { return AttentionTile<D>(query_tiles + at % 2 * 2 * Shape::step * row_bytes); };
-  const auto dy = [&](int at) { return AttentionTile<D>(query_tiles + (at % 2 * 2 + 1) * Shape::step * row_bytes); };
+  const auto q = [&](int half) { return AttentionTile<D>(query_tiles + half * 2 * Shape::step * row_bytes); };
+  const auto dy = [&](int half) { return AttentionTile<D>(query_tiles + (half * 2 + 1) * Shape::step * row_bytes); };
   auto* const floats = reinterpret_cast<float*>(query_tiles + 4 * Shape::step * row_bytes);  // (2, 2, step)
 
   // Heads from the last to the first, each from the first query that sees a key of the block to the last.
-  const int begin = first / Shape::step;
-  const int tiles = (call.queries_end(first + Shape::keys - 1, rows.length) - 1) / Shape::step + 1 - begin;
-  const auto head_of = [&](int at) { return (part.head + 1) * call.group - 1 - at / tiles; };
-  const auto first_of = [&](int at) { return (begin + at % tiles) * Shape::step; };
-  const auto load = [&](int at) {
-    load_tile(q(at), call.queries(rows, head_of(at)), first_of(at), Shape::step, rows.length);
-    load_tile(dy(at), gradients.doutputs(rows, head_of(at), call.head_dim), first_of(at), Shape::step, rows.length);
+  struct Place {
+    int head;   // of queries
+    int query;  // the first
+  };
+  const int last_head = part.head * call.group;
+  const int end = call.queries_end(first + Shape::keys - 1, rows.length);
+  const auto after = [&](Place place) {
+    place.query += Shape::step;
+    if (place.query >= end) place = {place.head - 1, first / Shape::step * Shape::step};
+    return place;
+  };
+  const auto load = [&](int half, Place place) {
+    load_tile(q(half), call.queries(rows, place.head), place.query, Shape::step, rows.length);
+    load_tile(dy(half), gradients.doutputs(rows, place.head, call.head_dim), place.query, Shape::step, rows.length);
   };
   // A thread has lse or the sum of dy * y of one query.
-  const auto load_stat = [&](int at) {
-    const int query = first_of(at) + thread_index() % Shape::step;
-    if (thread_index() < Shape::step) return lse_of(gradients.lse, call.heads, rows, head_of(at), query);
+  const auto load_stat = [&](Place place) {
+    const int query = place.query + thread_index() % Shape::step;
+    if (thread_index() < Shape::step) return lse_of(gradients.lse, call.heads, rows, place.head, query);
     if (thread_index() >= 2 * Shape::step || query >= rows.length) return 0.0F;
-    return gradients.dot[(index_t{rows.begin} + query) * call.heads + head_of(at)];
+    return gradients.dot[(index_t{rows.begin} + query) * call.heads + place.head];
   };
-  const auto store_stat = [&](int at, float stat) {
-    if (thread_index() < 2 * Shape::step) floats[at % 2 * 2 * Shape::step + thread_index()] = stat;
+  const auto store_stat = [&](int half, float stat) {
+    if (thread_index() < 2 * Shape::step) floats[half * 2 * Shape::step + thread_index()] = stat;
   };
 
+  Place now{last_head + call.group - 1, first / Shape::step * Shape::step};
   load_tile(k, call.keys(rows, part.head), first, Shape::keys, rows.length);
   load_tile(v, call.values(rows, part.head), first, Shape::keys, rows.length);
-  load(0);
+  load(0, now);
   commit_copies();
-  store_stat(0, load_stat(0));
+  store_stat(0, load_stat(now));
   const int row = 16 * Shape::key_tiles * warp_index();
   const int mine = first + row;
   const int last = mine + 16 * Shape::key_tiles - 1;
   float dkeys[Shape::key_tiles][D / 8][4] = {};
   float dvalues[Shape::key_tiles][D / 8][4] = {};
   ComputedMasks masks = Dropout ? masks_of(call, part.sequence, 0) : ComputedMasks{};
-  const int count = tiles * call.group;
-  for (int at = 0; at < count; ++at) {
+  for (int half = 0; now.head >= last_head; half ^= 1) {
     wait_copies<0>();
     sync_block();  // the tiles are there, and nobody reads those before any more
+    const Place next = after(now);
     float stat = 0.0F;
-    if (at + 1 < count) {
-      load(at + 1);
-      stat = load_stat(at + 1);
+    if (next.head >= last_head) {
+      load(half ^ 1, next);
+      stat = load_stat(next);
     }
     commit_copies();
     if (mine < rows.length) {
-      masks.head = static_cast<std::uint32_t>(head_of(at));
-      float* const of_tile = floats + at % 2 * 2 * Shape::step;
+      masks.head = static_cast<std::uint32_t>(now.head);
+      float* const of_tile = floats + half * 2 * Shape::step;
       const QueryStats stats{of_tile, of_tile + Shape::step};
-      const int from = max(first_of(at), mine);
-      const int to = min(first_of(at) + Shape::step, call.queries_end(last, rows.length));
-      for (int query = from; query < to; query += 16) {
-        add_dkeys<Shape::key_tiles, Dropout>(dkeys, dvalues, call, q(at), dy(at), query - first_of(at), query, k, v,
+      const int to = min(now.query + Shape::step, call.queries_end(last, rows.length));
+      for (int query = max(now.query, mine); query < to; query += 16) {
+        add_dkeys<Shape::key_tiles, Dropout>(dkeys, dvalues, call, q(half), dy(half), query - now.query, query, k, v,
                                              row, mine, stats, masks);
       }
     }
-    if (at + 1 < count) store_stat(at + 1, stat);
+    if (next.head >= last_head) store_stat(half ^ 1, stat);
+    now = next;
   }
   store_rows<D>(gradients.gradients(rows, call.heads + part.head, call.head_dim), mine, rows.length, dkeys, call.scale);
   store_rows<D>(gradients.gradients(rows, call.heads + call.kv_heads() + part.head, call.head_dim), mine, rows.length,

@@ -37,7 +37,9 @@ struct AttentionShortShape {
 /// sees. Threads get the same number of them each, with queries taken in pairs from both ends.
 template <class T>
 __device__ __forceinline__ void store_masks(std::uint32_t* words, int stride, const AttentionCall<T>& call,
-                                            const ComputedMasks& masks, int rows) {
+                                            int sequence, int head, int rows) {
+  const PhiloxKey key = dropout_key(call.dropout);
+  const std::uint32_t ordinal = call.batch.ordinals[sequence];
   const int of_pair = rows / 32 + 1;
   for (int i = thread_index(); i < rows / 2 * of_pair; i += block_threads()) {
     const int pair = i / of_pair;
@@ -49,8 +51,8 @@ __device__ __forceinline__ void store_masks(std::uint32_t* words, int stride, co
     std::uint32_t kept = 0;
 #pragma unroll
     for (int byte = 0; byte < 4; ++byte) {
-      kept |= kept_columns(masks.key, masks.dropout, masks.ordinal, static_cast<std::uint32_t>(query), masks.head,
-                           static_cast<std::uint32_t>(4 * word + byte))
+      kept |= kept_columns(key, call.dropout, ordinal, static_cast<std::uint32_t>(query),
+                           static_cast<std::uint32_t>(head), static_cast<std::uint32_t>(4 * word + byte))
               << static_cast<unsigned>(8 * byte);
     }
     words[query * stride + word] = kept;
@@ -87,7 +89,7 @@ __global__ void __launch_bounds__(32 * AttentionShortShape<D>::most_warps, 1)
     load_tile(dy, gradients.doutputs(rows, head, call.head_dim), 0, count, rows.length);
     commit_copies();
     load_stats<D>(stats, call, gradients, rows, head, 0, count);
-    if constexpr (Dropout) store_masks(words, masks.stride, call, masks_of(call, part.sequence, head), count);
+    if constexpr (Dropout) store_masks(words, masks.stride, call, part.sequence, head, count);
     wait_copies<0>();
     sync_block();
   };

@@ -149,21 +149,20 @@ __device__ __forceinline__ void add_dkeys(float (&dkeys)[Rows][D / 8][4], float 
   float dp[Rows][2][4] = {};  // (keys, queries)
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
-    std::uint32_t ak[Rows][4];
-    std::uint32_t av[Rows][4];
+    std::uint32_t b[4];
+    load_b(b, q_turned, 0, step);
 #pragma unroll
     for (int m = 0; m < Rows; ++m) {
-      load_a(ak[m], k_at, 16 * m, step);
-      load_a(av[m], v_at, 16 * m, step);
+      std::uint32_t a[4];
+      load_a(a, k_at, 16 * m, step);
+      multiply_add<T>(s[m][0], s[m][1], a, b);
     }
-    std::uint32_t bq[4];
-    std::uint32_t bd[4];
-    load_b(bq, q_turned, 0, step);
-    load_b(bd, dy_turned, 0, step);
+    load_b(b, dy_turned, 0, step);
 #pragma unroll
     for (int m = 0; m < Rows; ++m) {
-      multiply_add<T>(s[m][0], s[m][1], ak[m], bq);
-      multiply_add<T>(dp[m][0], dp[m][1], av[m], bd);
+      std::uint32_t a[4];
+      load_a(a, v_at, 16 * m, step);
+      multiply_add<T>(dp[m][0], dp[m][1], a, b);
     }
   }
 #pragma unroll

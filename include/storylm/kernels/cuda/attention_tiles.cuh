@@ -174,7 +174,7 @@ __device__ __forceinline__ void store_row(const HeadRows<T>& to, int position, i
 
 /// Dropout masks of one head, computed where fragments need them; bit = 1: kept.
 struct ComputedMasks {
-  PhiloxKey key;             ///< of this step
+  const PhiloxKey* key;  ///< of this step; in shared memory, for it would take 20 registers with what follows from it
   DropoutArguments dropout;  ///< as given
   std::uint32_t ordinal;     ///< of the story
   std::uint32_t head;        ///< of the queries
@@ -182,7 +182,7 @@ struct ComputedMasks {
   /// Keys first_key to first_key + 31 of one query, the same in the four lanes that share a row. first_key % 32 = 0.
   __device__ __forceinline__ std::uint32_t keys_of(int query, int first_key) const {
     const std::uint32_t t = static_cast<std::uint32_t>(lane_index() % 4);
-    std::uint32_t kept = kept_columns(key, dropout, ordinal, static_cast<std::uint32_t>(query), head,
+    std::uint32_t kept = kept_columns(*key, dropout, ordinal, static_cast<std::uint32_t>(query), head,
                                       static_cast<std::uint32_t>(first_key / 8) + t)
                          << (8U * t);
     kept |= shuffle_xor(kept, 1);
@@ -199,7 +199,7 @@ struct ComputedMasks {
 #pragma unroll
     for (int i = 0; i < Tiles; ++i) {
       const int byte = upper * Tiles + i;
-      part |= kept_columns(key, dropout, ordinal, query, head, static_cast<std::uint32_t>(first_key / 8 + byte))
+      part |= kept_columns(*key, dropout, ordinal, query, head, static_cast<std::uint32_t>(first_key / 8 + byte))
               << static_cast<unsigned>(8 * byte);
     }
     return part | shuffle_xor(part, 4);
@@ -210,9 +210,13 @@ struct ComputedMasks {
     return shuffle(prepared, i * 8 + lane_index() % 4);
   }
 };
+/// By all threads of the block; to be used after a barrier.
 template <class T>
 __device__ __forceinline__ ComputedMasks masks_of(const AttentionCall<T>& call, int sequence, int head) {
-  return {dropout_key(call.dropout), call.dropout, call.batch.ordinals[sequence], static_cast<std::uint32_t>(head)};
+  struct Key;
+  PhiloxKey* const key = shared_array<PhiloxKey, 1, Key>();
+  if (thread_index() == 0) *key = dropout_key(call.dropout);
+  return {key, call.dropout, call.batch.ordinals[sequence], static_cast<std::uint32_t>(head)};
 }
 
 /// The same, found in shared memory.
