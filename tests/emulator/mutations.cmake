@@ -1,6 +1,7 @@
 # What is checked of the emulator's tests and headers. Included by tests/cuda, where the kernels' tests are.
 #
 #   mutations         each barrier and each wait left out in turn: some test must notice. It takes long.
+#   emulator.alone    nothing of the toolkit is included
 #   emulator.headers  the stand-in headers against the toolkit's, where there is one
 set(programs)
 foreach(source IN LISTS cuda_tests)
@@ -13,6 +14,11 @@ if(watch_races)
   add_test(NAME mutations COMMAND Python3::Interpreter ${emulator}/mutate.py ${programs})
   set_tests_properties(mutations PROPERTIES LABELS "emulator;mutations" TIMEOUT 7200)
 endif()
+
+add_test(NAME emulator.alone COMMAND_EXPAND_LISTS
+         COMMAND Python3::Interpreter ${emulator}/alone_test.py ${CMAKE_CXX_COMPILER}
+                 $<TARGET_PROPERTY:storylm_emulated_kernels,INCLUDE_DIRECTORIES>)
+set_tests_properties(emulator.alone PROPERTIES LABELS "emulator;compile")
 
 if(CUDAToolkit_FOUND)
   add_test(NAME emulator.headers COMMAND Python3::Interpreter ${emulator}/compare_headers.py
