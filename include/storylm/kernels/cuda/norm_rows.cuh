@@ -287,7 +287,7 @@ __global__ void __launch_bounds__(norm_threads)
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
     if (k == 1 && !with_bias) break;
-    sync_block();
+    if (k == 1) sync_block();  // until all have read the sums before
     float* const mine = shared + thread_index() / (32 * team) * all_columns + member * group_columns;
 #pragma unroll
     for (int n = 0; n < groups; ++n) store8(mine + n * team_columns, k == 0 ? dweight[n] : dbias[n]);
