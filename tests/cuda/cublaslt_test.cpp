@@ -185,6 +185,8 @@ TEST_CASE_TEMPLATE("cuBLASLt: ReLU forward and backward, and its bits", T, STORY
 TEST_CASE_TEMPLATE("cuBLASLt: GELU forward and backward, and its input", T, STORYLM_CUDA_DTYPES) {
   const Operands<T> o;
   constexpr auto no = Transpose::no;
+  // GPUs have been seen to be off by 2e-4 of a float: their tanh is an approximation.
+  constexpr double approximate = std::is_same_v<T, float> ? 20.0 : 1.0;
   const auto pre = o.product(no, no, 0.125, 0.0, true);
   std::vector<double> expected = pre;
   for (double& v : expected) v = gelu(v);
@@ -193,19 +195,19 @@ TEST_CASE_TEMPLATE("cuBLASLt: GELU forward and backward, and its input", T, STOR
   REQUIRE(Gemm<T, T, T, epilogue::GeluBiasInput>::try_run(
       cuda_device(), y.matrix(), o.view_a(no), o.view_b(no),
       {.alpha = 0.125F, .bias = o.bias_memory.data(), .aux = input.data(), .stride_aux = o.n}));
-  check_close<T>("gelu", to_doubles(y), expected);
+  check_close<T>("gelu", to_doubles(y), expected, approximate);
   check_close<T>("its input", to_doubles(input), pre);
   auto plain = poisoned<T>({o.m, o.n});
   Gemm<T, T, T, epilogue::GeluBias>::run(cuda_device(), plain.matrix(), o.view_a(no), o.view_b(no),
                                          {.alpha = 0.125F, .bias = o.bias_memory.data()});
-  check_close<T>("gelu alone", to_doubles(plain), expected);
+  check_close<T>("gelu alone", to_doubles(plain), expected, approximate);
   auto dx = poisoned<T>({o.m, o.n});
   REQUIRE(Gemm<T, T, T, epilogue::GeluBackward>::try_run(cuda_device(), dx.matrix(), o.view_a(no), o.view_b(no),
                                                          {.aux = input.data(), .stride_aux = o.n}));
   const auto stored = to_doubles(input);
   auto slope = o.product(no, no, 1.0, 0.0, false);
   for (std::size_t i = 0; i < slope.size(); ++i) slope[i] *= gelu_slope(stored[i]);
-  check_close<T>("backward", to_doubles(dx), slope);
+  check_close<T>("backward", to_doubles(dx), slope, approximate);
 }
 
 TEST_CASE_TEMPLATE("cuBLASLt: sums of operands beside the product", T, STORYLM_CUDA_DTYPES) {

@@ -87,8 +87,10 @@ TEST_CASE("cuda::RowsSum: all of k, in parts that depend on nothing else") {
 }
 
 TEST_CASE_TEMPLATE("op::matmul_rows: against the CPU in double, every tile", T, STORYLM_CUDA_DTYPES) {
-  for (const auto& [m, n, k] :
-       {std::array<index_t, 3>{1, 8, 32}, {3, 20, 75}, {17, 70, 200}, {65, 33, 160}, {2, 5, 1}}) {
+  for (const auto& extents : {std::array<index_t, 3>{1, 8, 32}, {3, 20, 75}, {17, 70, 200}, {65, 33, 160}, {2, 5, 1}}) {
+    const index_t m = extents[0];
+    const index_t n = extents[1];
+    const index_t k = extents[2];
     for (const index_t gap : {0, 3, 8}) {
       CAPTURE(m);
       CAPTURE(n);

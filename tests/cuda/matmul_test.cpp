@@ -149,8 +149,11 @@ TEST_CASE_TEMPLATE("op::matmul: nothing to add up, and nothing to compute", T, S
 }
 
 TEST_CASE_TEMPLATE("op::linear_gradient: both gradients are added to", T, STORYLM_CUDA_DTYPES) {
-  for (const auto& [tokens, in, out] :
+  for (const auto& extents :
        {std::array<index_t, 3>{40, 24, 16}, {1, 8, 8}, {0, 8, 8}, {33, 7, 5}, {5, 0, 8}, {5, 8, 0}}) {
+    const index_t tokens = extents[0];
+    const index_t in = extents[1];
+    const index_t out = extents[2];
     CAPTURE(tokens);
     CAPTURE(in);
     CAPTURE(out);

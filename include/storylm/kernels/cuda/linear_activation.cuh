@@ -36,9 +36,14 @@ __global__ void __launch_bounds__(elementwise_threads)
   });
 }
 
-/// Whether a forward activation inside a bf16 product is faster than a kernel of its own: measured by others to be so
-/// on sm_90, and to be slower before (llm.c, pull requests 338, 363, 591) and after (sglang, pull request 34350).
-[[nodiscard]] constexpr bool fuses_activations(int capability) { return capability >= 90 && capability < 100; }
+/// Whether an activation is to be part of the product. Within a bf16 product it was measured by others to be faster
+/// than a kernel of its own on sm_90, and slower before (llm.c, pull requests 338, 363, 591) and after (sglang, pull
+/// request 34350). cuBLASLt's tanh is an approximation that 16-bit results hide and floats would not.
+template <Element T>
+[[nodiscard]] constexpr bool fuses_activation(Activation activation, int capability) {
+  const bool exact = activation == Activation::relu || (activation == Activation::gelu_tanh && sizeof(T) == 2);
+  return exact && capability >= 90 && capability < 100;
+}
 
 /// cuBLASLt's row length of `saved`: bits for a ReLU, else elements. @throws ShapeError when rows do not fit it
 template <class T>
@@ -52,8 +57,8 @@ template <class T>
 
 /// The forward as one product. False when cuBLASLt has none.
 template <Element T>
-[[nodiscard]] bool fused_activation(const Cuda& device, MatrixView<T> y, MatrixView<T> saved, MatrixView<const T> x,
-                                    MatrixView<const T> weight, const T* bias, Activation activation) {
+[[nodiscard]] bool activated_product(const Cuda& device, MatrixView<T> y, MatrixView<T> saved, MatrixView<const T> x,
+                                     MatrixView<const T> weight, const T* bias, Activation activation) {
   const GemmExtras<T> extras{.bias = bias, .aux = saved.data, .stride_aux = aux_stride(saved, activation)};
   const auto product = [&]<class E>(E) {
     return Gemm<T, T, T, E, Transpose::no, Transpose::yes>::try_run(device, y, x, weight, extras);
@@ -72,9 +77,9 @@ void kernel<op::linear_activation, Cuda, T>::run(const Cuda& device, MatrixView<
                                                  Activation activation, const DropoutSpec& dropout,
                                                  const PackedView& batch, bool row_invariant) {
   const bool relu = activation == Activation::relu;
-  const bool in_product = !row_invariant && !dropout.active() && x.cols > 0 && activation != Activation::gelu_erf;
-  if (in_product && cuda::fuses_activations(device.properties().capability) &&
-      cuda::fused_activation(device, y, saved, x, weight, bias, activation)) {
+  const bool in_product = !row_invariant && !dropout.active() && x.cols > 0 &&
+                          cuda::fuses_activation<T>(activation, device.properties().capability);
+  if (in_product && cuda::activated_product(device, y, saved, x, weight, bias, activation)) {
     return;
   }
   const MatrixView<T> pre = relu ? y : MatrixView<T>(saved.data, y.rows, y.cols, saved.stride);
@@ -108,9 +113,9 @@ void kernel<op::linear_activation, Cuda, T>::backward(const Cuda& device, Matrix
   };
   if (dy.cols > 0) {
     if (relu && product(cuda::epilogue::ReluBackward{})) return;
-    const bool in_product = activation == Activation::gelu_tanh && !dropout.active();
-    if (in_product && cuda::fuses_activations(device.properties().capability) &&
-        product(cuda::epilogue::GeluBackward{})) {
+    const bool in_product =
+        !relu && !dropout.active() && cuda::fuses_activation<T>(activation, device.properties().capability);
+    if (in_product && product(cuda::epilogue::GeluBackward{})) {
       return;
     }
   }
