@@ -148,6 +148,11 @@ class Generator {
 
   /// What it was made for.
   [[nodiscard]] const Capacity& capacity() const noexcept { return capacity_; }
+  /// Numbers of rows whose steps are replayed by now; none where the host computes.
+  [[nodiscard]] std::size_t recorded() const noexcept {
+    return static_cast<std::size_t>(std::count_if(recordings_.begin(), recordings_.end(),
+                                                  [](const auto& entry) { return entry.second.recorded(); }));
+  }
   /// Its memory of keys and values.
   [[nodiscard]] const KvCache<P, D>& kv_cache() const noexcept { return kv_; }
 
