@@ -53,6 +53,8 @@
 #include <storylm/ops/elementwise.hpp>
 #include <storylm/ops/embedding.hpp>
 #include <storylm/ops/layer_norm.hpp>
+#include <storylm/ops/linear_activation.hpp>
+#include <storylm/ops/linear_gradient.hpp>
 #include <storylm/ops/matmul.hpp>
 #include <storylm/ops/matmul_rows.hpp>
 #include <storylm/ops/optimizer.hpp>
