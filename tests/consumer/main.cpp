@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A user's program: it uses one thing of each target that it linked, and it must link.
 #include <iostream>
+#include <vector>
 
 #include <storylm/storylm.hpp>
 
@@ -17,6 +18,17 @@ int main() {
     (void)storylm::SentencePieceTokenizer::load("no such file");
     return 1;
   } catch (const storylm::IoError& error) {
+    std::cout << error.what() << '\n';
+  }
+#endif
+#ifdef STORYLM_WITH_CUDA
+  try {
+    const storylm::Cuda cuda;
+    const std::vector<storylm::bf16> ones(6, storylm::bf16(1.0F));
+    auto y = storylm::Tensor<storylm::bf16, storylm::Cuda>::from_host({2, 3}, ones, cuda);
+    storylm::ops::add(cuda, y.matrix(), y.matrix());
+    if (static_cast<float>(y.to_host()[5]) != 2.0F) return 1;
+  } catch (const storylm::CudaError& error) {  // where there is no GPU
     std::cout << error.what() << '\n';
   }
 #endif
