@@ -3,7 +3,9 @@
 # The slower checks, before a change is merged. Warnings are errors.
 #
 #   scripts/check.sh                     all of them
-#   scripts/check.sh format docs ...     these only: format portable clang sanitize tidy docs
+#   scripts/check.sh format docs ...     these only: format portable clang sanitize tidy docs no_cuda cuda ptx registers
+#
+# The last three need nvcc and no GPU; STORYLM_UPDATE_REGISTERS=1 lets registers write its budget anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/common.sh
@@ -15,18 +17,19 @@ check_format() {
 
 # Without -march=native, as a distributor builds: vectors are those of the plainest machine.
 check_portable() {
-  configure build/check/portable -DCMAKE_BUILD_TYPE=Release -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON
+  configure build/check/portable -DCMAKE_BUILD_TYPE=Release -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=OFF
   build build/check/portable all
   run_tests build/check/portable --label-exclude "compile|consumer"
 }
 
 check_clang() {
-  configure build/check/clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++ -DSTORYLM_WERROR=ON
+  configure build/check/clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++ -DSTORYLM_WERROR=ON \
+    -DSTORYLM_CUDA_ARCHITECTURES=80
   build build/check/clang all all_verify_interface_header_sets
   run_tests build/check/clang
 }
 
-# Addresses and undefined behaviour. Tests labelled slow would take hours here.
+# Addresses and undefined behaviour, of the CUDA kernels too (on the emulator). Tests labelled slow would take hours here.
 check_sanitize() {
   configure build/check/sanitize --preset sanitize
   build build/check/sanitize all
@@ -36,9 +39,55 @@ check_sanitize() {
 
 # Each header as a source of its own, and the programs.
 check_tidy() {
-  configure build/check/clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++ -DSTORYLM_WERROR=ON
+  configure build/check/clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++ -DSTORYLM_WERROR=ON \
+    -DSTORYLM_CUDA_ARCHITECTURES=80
   build build/check/clang all_verify_interface_header_sets  # writes the sources that include one header each
   run-clang-tidy -quiet -p build/check/clang -j "$(jobs)" '_verify_interface_header_sets/|/examples/'
+}
+
+# As on a machine that has never seen CUDA: the toolkit's folders are hidden, if this machine lets us, and in any case nothing
+# of them may be opened.
+check_no_cuda() {
+  local folder=build/check/no_cuda toolkit
+  toolkit=$(readlink -f /usr/local/cuda || true)
+  local here=(env CUDACXX= PATH="$(tr ':' '\n' <<<"$PATH" | grep -v cuda | paste -sd:)")
+  if [ -d "$toolkit" ] && unshare --mount true 2>/dev/null; then
+    here=(unshare --mount bash -c 'mount -t tmpfs none "$0" && exec "$@"' "$toolkit" "${here[@]}")
+  fi
+  rm -rf "$folder"
+  "${here[@]}" bash -c 'set -euo pipefail; source scripts/common.sh; configure "$0" -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON \
+    -DSTORYLM_INSTALL=OFF; build "$0" all; run_tests "$0" --label-regex emulator' "$folder"
+  scripts/check_no_cuda.py "$folder"
+}
+
+# Every kernel, test and program for every architecture of the issue and PTX for what is newer; each .cuh alone; kernels once
+# for all that nvcc knows.
+check_cuda() {
+  configure_cuda
+  build build/check/cuda all storylm_cuda_headers_alone
+  run_tests build/check/cuda --label-regex "gpu|emulator"
+  configure build/check/cuda_all_major -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=ON \
+    -DSTORYLM_CUDA_ARCHITECTURES=all-major
+  build build/check/cuda_all_major storylm_program_kernels cuda_promises_test
+}
+configure_cuda() {
+  configure build/check/cuda -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=ON \
+    "-DSTORYLM_CUDA_ARCHITECTURES=80-real;86-real;89-real;90"
+}
+
+check_ptx() {
+  scripts/check_ptx.py
+}
+
+# Registers, stack and spills of every kernel.
+check_registers() {
+  configure_cuda
+  build build/check/cuda storylm_program_kernels
+  if [ "${STORYLM_UPDATE_REGISTERS:-0}" = 1 ]; then
+    find build/check/cuda/CMakeFiles/storylm_program_kernels.dir -name '*.cu.o' -print0 |
+      xargs -0 scripts/check_registers.py --update --compiler "$(nvcc --version | sed -nE 's/.*V([0-9.]+).*/\1/p')"
+  fi
+  run_tests build/check/cuda --tests-regex '^registers$'
 }
 
 check_docs() {
@@ -47,7 +96,10 @@ check_docs() {
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(format docs portable clang sanitize tidy)
+if [ $# = 0 ]; then
+  stages=(format docs portable clang sanitize tidy no_cuda)
+  command -v nvcc >/dev/null && stages+=(cuda ptx registers)
+fi
 for stage in "${stages[@]}"; do
   declare -F "check_$stage" >/dev/null || { echo "check.sh: no check is called $stage" >&2; exit 2; }
 done

@@ -19,6 +19,11 @@ configure() {
   cmake -S . -B "$folder" "${generator[@]}" ${BOOST_ROOT:+"-DBOOST_ROOT=$BOOST_ROOT"} "$@"
 }
 
+# What tests compile kernels for: the GPU that is here, else one architecture; scripts/check.sh cuda does all of them.
+cuda_architectures_here() {
+  if nvidia-smi -L 2>/dev/null | grep '^GPU 0' >/dev/null; then echo native; else echo 80; fi
+}
+
 # build FOLDER TARGET...
 build() {
   local folder=$1
