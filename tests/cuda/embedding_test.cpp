@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <storylm/kernels/cuda/embedding.hpp>
@@ -103,29 +104,30 @@ struct Gradients {
 };
 
 template <class T>
-Gradients run_backward(const Options& o, const TwinBatch& batch, const std::vector<double>& dy, double start = 1.0) {
+Gradients run_backward(const Options& o, const PackedView& host, const PackedView& device,
+                       const std::vector<double>& dy, double start = 1.0) {
   TwinState state;
   const index_t stride = o.width + (o.strided ? gap : 0);
-  const index_t max_len = std::max<index_t>(batch.host().longest, 1) + 2;
+  const index_t max_len = std::max<index_t>(host.longest, 1) + 2;
   const auto dtable = test::normal_values<float>(o.vocab * o.width, 3, start);
   const auto dpositions = test::normal_values<float>(max_len * o.width, 4, start);
   // Nothing of the tail's rows may get into a sum.
-  const auto dy_there = test::to_cuda<T>(
-      spread(test::with_tail(dy, (batch.rows() - batch.tokens()) * o.width, no_number), o.width, stride),
-      {batch.rows(), stride});
+  const auto dy_there =
+      test::to_cuda<T>(spread(test::with_tail(dy, (device.tokens - host.tokens) * o.width, no_number), o.width, stride),
+                       {device.tokens, stride});
   auto dtable_there = test::to_cuda<float>(spread(dtable, o.width, stride), {o.vocab, stride});
   auto dpositions_there = test::to_cuda<float>(spread(dpositions, o.width, stride), {max_len, stride});
   DropoutSpec dropout{.probability = o.dropout, .seed = 7, .site = 2, .state = state.device()};
   ops::embedding_backward(
       cuda_device(), MatrixView<float>(dtable_there.data(), o.vocab, o.width, stride),
       o.positions ? MatrixView<float>(dpositions_there.data(), max_len, o.width, stride) : MatrixView<float>{},
-      MatrixView<const T>(dy_there.data(), batch.rows(), o.width, stride), 1.5, dropout, batch.device());
+      MatrixView<const T>(dy_there.data(), device.tokens, o.width, stride), 1.5, dropout, device);
   auto table_here = test::to_cpu(dtable, {o.vocab, o.width});
   auto positions_here = test::to_cpu(dpositions, {max_len, o.width});
-  const auto dy_here = test::to_cpu(dy, {batch.tokens(), o.width});
+  const auto dy_here = test::to_cpu(dy, {host.tokens, o.width});
   dropout.state = state.host();
   ops::embedding_backward(Cpu{}, table_here.matrix(), o.positions ? positions_here.matrix() : MatrixView<double>{},
-                          dy_here.matrix(), 1.5, dropout, batch.host());
+                          dy_here.matrix(), 1.5, dropout, host);
   return {gather(test::to_doubles(dtable_there), o.width, stride),
           gather(test::to_doubles(dpositions_there), o.width, stride), table_here.to_host(), positions_here.to_host()};
 }
@@ -139,14 +141,14 @@ void compare_backward(const Options& o) {
   const TwinBatch batch(o.lengths, o.vocab, o.tail);
   poison_tail(batch);
   const auto dy = test::normal_values<T>(batch.tokens() * o.width, 5);
-  const auto rounded = run_backward<T>(o, batch, dy);
+  const auto rounded = run_backward<T>(o, batch.host(), batch.device(), dy);
   CHECK(test::relative_difference(rounded.table, rounded.expected_table) <= 2e-6);
   CHECK(test::relative_difference(rounded.positions, rounded.expected_positions) <= 2e-6);
   if (o.dropout != 0.0) return;
   // Small integers are added without rounding, in any order: every token must be there, once.
   std::vector<double> integers(dy.size());
   for (std::size_t i = 0; i < dy.size(); ++i) integers[i] = std::floor(4.0 * std::clamp(dy[i], -2.0, 2.0));
-  const auto exact = run_backward<T>(o, batch, integers, 0.0);
+  const auto exact = run_backward<T>(o, batch.host(), batch.device(), integers, 0.0);
   CHECK(exact.table == exact.expected_table);
   CHECK(exact.positions == exact.expected_positions);
 }
@@ -194,6 +196,28 @@ TEST_CASE_TEMPLATE("the gradient is the CPU's where ids occur often", T, STORYLM
   compare_backward<T>({.lengths = {100, 100, 100, 100, 100, 100}, .vocab = 1000, .width = 16});
 }
 
+TEST_CASE("rows that end where tiles end, after a call that left other sums behind") {
+  const Options o{.lengths = {641}, .vocab = 5, .width = 24};
+  std::vector<token_t> ids;
+  for (const auto& [id, count] : std::vector<std::pair<token_t, int>>{{3, 128}, {0, 64}, {4, 1}, {1, 191}, {2, 257}}) {
+    ids.insert(ids.end(), static_cast<std::size_t>(count), id);
+  }
+  const Capacity capacity{.tokens = 641, .sequences = 1, .longest = 641};
+  const auto run = [&](const std::vector<token_t>& tokens, const std::vector<double>& dy) {
+    Packed<Cpu> host(capacity, Cpu{});
+    host.append(tokens, {}, 0);
+    Packed<Cuda> device(capacity, cuda_device());
+    device.assign(host);
+    return run_backward<float>(o, host.view(), device.view(), dy, 0.0);
+  };
+  static_cast<void>(run(std::vector<token_t>(641, 2), std::vector<double>(641 * 24, no_number)));
+  std::vector<double> dy(641 * 24);
+  for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = static_cast<double>(i % 17) - 8.0;
+  const auto result = run(ids, dy);
+  CHECK(result.table == result.expected_table);
+  CHECK(result.positions == result.expected_positions);
+}
+
 TEST_CASE("more rows than the scan takes in one round") {
   compare_backward<float>({.lengths = {200, 56}, .vocab = 2500, .width = 8});
 }
@@ -202,11 +226,11 @@ TEST_CASE_TEMPLATE("the gradient has the same bits in any schedule and with any 
   Options o{.lengths = {300, 65, 211}, .vocab = 5, .width = 24, .dropout = 0.1};
   const TwinBatch batch(o.lengths, o.vocab, 0);
   const auto dy = test::normal_values<T>(batch.tokens() * o.width, 6);
-  const auto first = run_backward<T>(o, batch, dy);
+  const auto first = run_backward<T>(o, batch.host(), batch.device(), dy);
   const TwinBatch longer(o.lengths, o.vocab, 700);
   poison_tail(longer);
   test::for_each_schedule([&](unsigned) {
-    const auto again = run_backward<T>(o, longer, dy);
+    const auto again = run_backward<T>(o, longer.host(), longer.device(), dy);
     CHECK(again.table == first.table);
     CHECK(again.positions == first.positions);
   });

@@ -140,16 +140,17 @@ __global__ void __launch_bounds__(Threads)
     float next = mine;
 #pragma unroll
     for (int k = 0; k < 8; ++k) next = x[k] > next ? x[k] : next;
-    if (next > mine) {  // also keeps infinity minus infinity out
+    if (next > mine) {
       sum *= fast_exp(mine - next);
       mine = next;
     }
+    const float base = mine > -std::numeric_limits<float>::infinity() ? mine : 0.0F;  // infinity minus infinity is NaN
 #pragma unroll
-    for (int k = 0; k < 8; ++k) sum += fast_exp(x[k] - mine);
+    for (int k = 0; k < 8; ++k) sum += fast_exp(x[k] - base);
   }
   const float largest = block_max(mine);
-  // A thread that saw no column, or nothing but minus infinity, has nothing to add.
-  sum = block_sum(mine > -std::numeric_limits<float>::infinity() ? sum * fast_exp(mine - largest) : 0.0F);
+  // The sum of a thread that saw nothing above minus infinity is zero, or NaN.
+  sum = block_sum(mine > -std::numeric_limits<float>::infinity() ? sum * fast_exp(mine - largest) : sum);
   if (thread_index() == 0) loss[r] = std::log(sum) + (largest - at_target);
   if (!gradient) return;
   const float inverse_sum = 1.0F / sum;

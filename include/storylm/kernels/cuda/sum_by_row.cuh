@@ -238,8 +238,7 @@ __global__ void __launch_bounds__(Threads)
       }
       const auto columns = static_cast<int>(to.cols - column < group_columns ? to.cols - column : group_columns);
       detail::add8(to.row(row) + column, columns, aligned, sum, scale);
-    }
-    sync_block();
+    }  // a second round comes only where there is one part, which reads no shares
   }
 }
 
