@@ -214,6 +214,12 @@ __device__ __forceinline__ void team_sums(float& a, float& b, int slot) {
   }
 }
 
+/// Eight elements as they lie in memory.
+template <Element T>
+struct RawGroup {
+  Bytes16 parts[sizeof(T) * group_columns / sizeof(Bytes16)];
+};
+
 struct NormPartials;
 /// Teams of `team` warps take turns on the block's rows; a lane has `groups` groups of columns, 32 team apart. Writes
 /// partial (2, parts, width): the block's share of dweight and of dbias.
@@ -232,26 +238,46 @@ __global__ void __launch_bounds__(norm_threads)
   float dbias[groups][8] = {};
   const index_t first = index_t{block_x()} * block_rows;
   const index_t last = first + block_rows < a.dy.rows ? first + block_rows : a.dy.rows;
+
+  // The next row is under way while this one is worked on: few warps fit with so many registers.
+  RawGroup<T> next_dy[groups];
+  RawGroup<T> next_sum[groups];
+  float next_mean = 0.0F;
+  float next_inverse = 0.0F;
+  const auto fetch = [&](index_t row) {
+    if (row >= last) return;
+#pragma unroll
+    for (int n = 0; n < groups; ++n) {
+      const int column = member * group_columns + n * team_columns;
+      if (column < width) {
+        next_dy[n] = *reinterpret_cast<const RawGroup<T>*>(a.dy.data + row * a.dy.stride + column);
+        next_sum[n] = *reinterpret_cast<const RawGroup<T>*>(a.sum.data + row * a.sum.stride + column);
+      }
+    }
+    const float* const stats = a.stats.data + row * a.stats.stride;
+    if (centred) next_mean = stats[0];
+    next_inverse = stats[1];
+  };
+  const int turn = thread_index() / (32 * team);
+  fetch(first + turn);
   int slot = 0;
   for (index_t base = first; base < last; base += teams) {  // together: teams of several warps meet at barriers
-    const index_t row = base + thread_index() / (32 * team);
+    const index_t row = base + turn;
     const bool live = row < last;
     float x[groups][8];
     float h[groups][8];
     float along = 0.0F;
     float across = 0.0F;
-    float inverse = 0.0F;
+    const float mean = next_mean;
+    const float inverse = next_inverse;
     if (live) {
-      const float* const stats = a.stats.data + row * a.stats.stride;
-      const float mean = centred ? stats[0] : 0.0F;
-      inverse = stats[1];
 #pragma unroll
       for (int n = 0; n < groups; ++n) {
         const int column = member * group_columns + n * team_columns;
         if (column < width) {
           float w[8];
-          load8(a.dy.data + row * a.dy.stride + column, h[n]);
-          load8(a.sum.data + row * a.sum.stride + column, x[n]);
+          load8(reinterpret_cast<const T*>(next_dy[n].parts), h[n]);
+          load8(reinterpret_cast<const T*>(next_sum[n].parts), x[n]);
           load8(a.weight + column, w);
 #pragma unroll
           for (int i = 0; i < 8; ++i) {
@@ -265,6 +291,7 @@ __global__ void __launch_bounds__(norm_threads)
         }
       }
     }
+    fetch(row + teams);
     team_sums<team>(along, across, slot);
     slot ^= 1;
     if (live) {
@@ -288,9 +315,9 @@ __global__ void __launch_bounds__(norm_threads)
   for (int k = 0; k < 2; ++k) {
     if (k == 1 && !with_bias) break;
     if (k == 1) sync_block();  // until all have read the sums before
-    float* const mine = shared + thread_index() / (32 * team) * all_columns + member * group_columns;
+    float* const own = shared + turn * all_columns + member * group_columns;
 #pragma unroll
-    for (int n = 0; n < groups; ++n) store8(mine + n * team_columns, k == 0 ? dweight[n] : dbias[n]);
+    for (int n = 0; n < groups; ++n) store8(own + n * team_columns, k == 0 ? dweight[n] : dbias[n]);
     sync_block();
     for (int column = thread_index(); column < width; column += norm_threads) {
       float total = 0.0F;
