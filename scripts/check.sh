@@ -64,8 +64,9 @@ check_no_cuda() {
 # for all that nvcc knows.
 check_cuda() {
   configure_cuda
-  build build/check/cuda all storylm_cuda_headers_alone
+  build build/check/cuda all storylm_cuda_headers_alone gpu_training gpu_generation gpu_determinism
   run_tests build/check/cuda --label-regex "gpu|emulator"
+  scripts/gpu_check.sh --emulated
   configure build/check/cuda_all_major -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=ON \
     -DSTORYLM_CUDA_ARCHITECTURES=all-major
   build build/check/cuda_all_major storylm_program_kernels cuda_promises_test
