@@ -21,6 +21,12 @@ constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr index_t any_length = std::numeric_limits<int>::max();
 const std::vector<index_t> odd_lengths = {0, 1, 31, 32, 33, 63, 64, 65};
 
+/// The values of longest_short that make a difference: there are no two backwards of float.
+template <class T>
+std::vector<index_t> backwards() {
+  return sizeof(T) == 2 ? std::vector<index_t>{any_length, 0} : std::vector<index_t>{any_length};
+}
+
 struct Inputs {
   std::vector<double> qkv;  // (tokens, qkv_width)
   std::vector<double> dy;   // (tokens, q_width)
@@ -264,7 +270,7 @@ TEST_CASE_TEMPLATE("dropout: exactly the masks of the contract, in all products"
       }
       return part;
     };
-    for (const index_t longest_short : {index_t{0}, any_length}) {
+    for (const index_t longest_short : backwards<T>()) {
       const Results of_units = on_cuda<T>(units, spec, probability, batch, state, {.longest_short = longest_short});
       const Results actual = on_cuda<T>(in, spec, probability, batch, state, {.longest_short = longest_short});
       CHECK(wrong(of_units.y, expected_of_units.y, 0.0) == 0);
@@ -283,7 +289,9 @@ TEST_CASE_TEMPLATE("a sequence has the same bits alone and in any batch", T, STO
   TwinState state;
   const TwinBatch batch(lengths);
   const Inputs in = noise<T>(spec, batch.tokens());
-  for (const index_t longest_short : {any_length, index_t{64}, index_t{32}}) {
+  std::vector<index_t> choices = backwards<T>();
+  if (choices.size() > 1) choices = {any_length, 64};  // all in one block each, or the longest not
+  for (const index_t longest_short : choices) {
     const Results all = on_cuda<T>(in, spec, 0.1, batch, state, {.longest_short = longest_short});
     check_same(on_cuda<T>(in, spec, 0.1, batch, state, {.longest_short = longest_short}), all);
     index_t begin = 0;
@@ -322,7 +330,7 @@ TEST_CASE_TEMPLATE("NaNs of one sequence do not reach its neighbours", T, STORYL
   const Results clean = on_cuda<T>(in, spec, 0.1, batch, state);
   std::fill(in.qkv.begin() + 33 * spec.qkv_width(), in.qkv.begin() + 54 * spec.qkv_width(), not_a_number);
   std::fill(in.dy.begin() + 33 * spec.q_width(), in.dy.begin() + 54 * spec.q_width(), not_a_number);
-  for (const index_t longest_short : {index_t{0}, any_length}) {
+  for (const index_t longest_short : backwards<T>()) {
     const Results got = on_cuda<T>(in, spec, 0.1, batch, state, {.longest_short = longest_short});
     const auto outside = [&](const std::vector<double>& a, index_t width) {
       std::vector<double> rest(a.begin(), a.begin() + 33 * width);

@@ -53,7 +53,10 @@ class AttentionRows {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
 #pragma unroll
-        for (int w = 0; w < keys / 32; ++w) kept[i][w] = masks.keys_of(query(i), first_key + 32 * w);
+        for (int w = 0; w < keys / 32; ++w) {
+          // Of keys that no query of the warp sees yet it does not matter.
+          kept[i][w] = first_key + 32 * w < first_ + 16 ? masks.keys_of(query(i), first_key + 32 * w) : 0;
+        }
       }
     }
     const AttentionCursor<D> keys_at = turned(k, 0);
