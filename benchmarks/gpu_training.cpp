@@ -279,9 +279,7 @@ int main(int argc, char** argv) {
                        Rows::add_text("device", device.properties().name);
                        const std::string& dtype = flags.text("dtype");
                        if (dtype == "bfloat16") return Benchmark<bf16>(flags, device).run();
-                       if (dtype == "float16") return Benchmark<half>(flags, device).run();
-                       expects<ArgumentError>(dtype == "float32", "flags",
-                                              "--dtype is bfloat16, float16 or float32: ", dtype);
+                       expects<ArgumentError>(dtype == "float32", "flags", "--dtype is bfloat16 or float32: ", dtype);
                        Benchmark<float>(flags, device).run();
                      });
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// LINK: cuda
 // Continues a prompt into stories, one per line.
 //
 //   generate_stories --checkpoint-path run/checkpoint_best.safetensors --prompt "Once upon a time " --gen-quantity 3

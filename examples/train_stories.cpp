@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// LINK: cuda
 // Trains a story model on what prepare_stories made, and goes on where it stopped.
 //
 //   train_stories --data-dir data/ --run-dir run/ --model story_24m

@@ -155,7 +155,7 @@ fi
 # 2. The same bits again.
 if wants 2; then
   echo "== 2: determinism"
-  for dtype in bfloat16 float32; do
+  for dtype in bfloat16 float16 float32; do
     run_part 2 "determinism_$dtype" 60 "$bin/gpu_determinism" --size $size --dtype $dtype --tokens "$tokens"
   done
 fi
