@@ -69,13 +69,12 @@ void run(const Flags& flags, const Cuda& device) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_program(
-      argc, argv, {{"size", "reference"}, {"dtype", "bfloat16"}, {"targets", "off"}}, [](const Flags& flags) {
-        const Cuda device;
-        const std::string& dtype = flags.text("dtype");
-        if (dtype == "bfloat16") return run<bf16>(flags, device);
-        if (dtype == "float16") return run<half>(flags, device);
-        expects<ArgumentError>(dtype == "float32", "flags", "--dtype is bfloat16, float16 or float32: ", dtype);
-        run<float>(flags, device);
-      });
+  return run_program(argc, argv, {{"size", "reference"}, {"dtype", "bfloat16"}, {"targets", "off"}},
+                     [](const Flags& flags) {
+                       const Cuda device;
+                       const std::string& dtype = flags.text("dtype");
+                       if (dtype == "bfloat16") return run<bf16>(flags, device);
+                       expects<ArgumentError>(dtype == "float32", "flags", "--dtype is bfloat16 or float32: ", dtype);
+                       run<float>(flags, device);
+                     });
 }
