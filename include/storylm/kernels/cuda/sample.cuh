@@ -94,10 +94,32 @@ struct SampleRow {
   }
 };
 
+/// Why tokens are walked over, most probable first.
+enum class SampleWalk : std::uint8_t {
+  weigh,   ///< for the weight of the k best
+  filter,  ///< to see how many top-p and min-p leave
+  draw,
+};
+/// What is to be done after a chunk.
+enum class SampleStep : std::uint8_t {
+  on,     ///< the next chunk
+  again,  ///< the first one
+  done,
+};
+/// How far a walk has come.
+struct SampleProgress {
+  SampleWalk walk;
+  int kept;       ///< tokens that may be drawn, so far as is known
+  token_t drawn;  ///< the last one passed
+  double total;   ///< weight of all that may be drawn
+  double sum;     ///< of those passed
+};
+
 /// What the threads of a block share.
 struct SampleShared {
+  SampleProgress progress;  ///< of thread 0
+  SampleStep step;
   int count;                        ///< tokens in the chunk
-  bool going_on;                    ///< the chunk after it is needed
   std::uint64_t last_key;           ///< of the least probable of the chunk
   token_t last_id;                  ///< and its id
   std::uint64_t keys[sample_room];  ///< as they come
@@ -125,9 +147,8 @@ class SampleChunks {
                                           double lowest, SampleShared& shared)
       : row_(row), options_(options), best_(best), lowest_(lowest), shared_(shared) {}
 
-  /// Ready for next() to give the first chunk; nothing to do while that is there.
+  /// next() will give the first chunk.
   __device__ __forceinline__ void restart() {
-    if (first_ == 0) return;
     first_ = size_ = 0;
     taken_ = SampleBound(std::numeric_limits<double>::infinity());
     taken_id_ = 0;
@@ -290,6 +311,50 @@ class SampleChunks {
   int taken_id_ = 0;                                            // ... those with lower ids
 };
 
+/// The walk that follows once the weight of all that may be drawn is known.
+__device__ __forceinline__ SampleWalk first_walk_with_total(const SamplerOptions& options) {
+  return options.top_p < 1.0 || options.min_p > 0.0 ? SampleWalk::filter : SampleWalk::draw;
+}
+
+/// By thread 0: goes over a chunk, token by token, and over the first one for every walk that it is enough for.
+__device__ __forceinline__ SampleStep walk_chunk(int first, int size, const SampleRequest& request,
+                                                 SampleShared& shared) {
+  const SamplerOptions& options = request.options;
+  SampleProgress p = shared.progress;
+  SampleStep step = SampleStep::on;
+  while (true) {
+    const double target =
+        p.walk != SampleWalk::draw
+            ? 0.0
+            : p.total * sample_uniform(options.seed, request.stories[block_x()], request.positions[block_x()]);
+    bool is_over = false;
+    int n = first;
+    for (; n < p.kept && n < first + size; ++n) {
+      const double weight = shared.weights[n - first];
+      if (p.walk == SampleWalk::filter && n > 0) {
+        is_over = (options.top_p < 1.0 && p.sum >= options.top_p * p.total) || weight < options.min_p;
+        if (is_over) break;
+      }
+      p.sum += weight;
+      if (p.walk != SampleWalk::draw) continue;
+      if (n == 0 || weight > 0.0) p.drawn = shared.sorted[n - first];  // rounding may put the target out of reach:
+      is_over = p.sum > target;                                        // then it is the last one
+      if (is_over) break;
+    }
+    if (!is_over && n < p.kept) break;
+    step = p.walk == SampleWalk::draw ? SampleStep::done : SampleStep::again;
+    if (step == SampleStep::done) break;
+    if (p.walk == SampleWalk::filter) p.kept = n;
+    p.walk = p.walk == SampleWalk::weigh ? first_walk_with_total(options) : SampleWalk::draw;
+    p.total = p.sum;
+    p.sum = 0.0;
+    if (first > 0) break;
+    step = SampleStep::on;
+  }
+  shared.progress = p;
+  return step;
+}
+
 /// A row's token, in thread 0.
 template <Element T>
 __device__ token_t draw_sample(const SampleRow<T>& row, const SampleRequest& request, SampleShared& shared) {
@@ -322,65 +387,34 @@ __device__ token_t draw_sample(const SampleRow<T>& row, const SampleRequest& req
     return -block_max(-id_of_best);
   }
 
-  int kept = options.top_k > 0 && options.top_k < count ? static_cast<int>(options.top_k) : count;
-  const bool some_are_left_out = kept < count;
+  const bool some_are_left_out = options.top_k > 0 && options.top_k < count;
   double total = 0.0;
   if (!some_are_left_out) {  // by id: the improbable ones need not be sorted
     row.for_each([&](int /*id*/, const SampleLogit& logit) { total += sample_weight(options, best, logit.exact()); });
     total = block_sum(total);
   }
+  if (thread_index() == 0) {
+    shared.progress = {.walk = some_are_left_out ? SampleWalk::weigh : first_walk_with_total(options),
+                       .kept = some_are_left_out ? static_cast<int>(options.top_k) : count,
+                       .drawn = no_sample,
+                       .total = total,
+                       .sum = 0.0};
+  }
   SampleChunks<T> chunks(row, options, best, lowest, shared);
-  /// Thread 0: visit(i, weight, id) for i in [0, kept), most probable first, until it returns false.
-  const auto walk = [&](auto visit) {
-    chunks.restart();
-    if (chunks.size() == 0) chunks.next();
-    while (chunks.size() > 0) {
-      if (thread_index() == 0) {
-        bool going_on = true;
-        int i = 0;
-        for (; going_on && i < chunks.size() && chunks.first() + i < kept; ++i)
-          going_on = visit(chunks.first() + i, shared.weights[i], shared.sorted[i]);
-        shared.going_on = going_on && chunks.first() + i < kept;
-      }
-      sync_block();
-      const bool going_on = shared.going_on;
-      sync_block();
-      if (!going_on) return;
-      chunks.next();
-    }
-  };
-  if (some_are_left_out) {
-    walk([&](int /*i*/, double weight, token_t /*id*/) {
-      total += weight;
-      return true;
-    });
+  for (SampleStep step = SampleStep::on; step != SampleStep::done;) {
+    if (step == SampleStep::again) chunks.restart();
+    chunks.next();
+    if (chunks.size() == 0) break;
+    if (thread_index() == 0) shared.step = walk_chunk(chunks.first(), chunks.size(), request, shared);
+    sync_block();
+    step = shared.step;
   }
-  if (options.top_p < 1.0 || options.min_p > 0.0) {
-    double sum = 0.0;
-    int n = 0;
-    walk([&](int i, double weight, token_t /*id*/) {
-      if (i > 0 && !((options.top_p >= 1.0 || sum < options.top_p * total) && weight >= options.min_p)) return false;
-      sum += weight;
-      n = i + 1;
-      return true;
-    });
-    kept = n;  // only thread 0 knows, and only it asks
-    total = sum;
-  }
-  const double target = sample_uniform(options.seed, request.stories[block_x()], request.positions[block_x()]) * total;
-  double sum = 0.0;
-  token_t drawn = no_sample;
-  walk([&](int i, double weight, token_t id) {
-    sum += weight;
-    if (i == 0 || weight > 0.0) drawn = id;  // rounding may leave the target out of reach: then the last one
-    return !(sum > target);
-  });
-  return drawn;
+  return shared.progress.drawn;
 }
 
 /// A block draws from a row.
 template <Element T>
-__global__ void __launch_bounds__(sample_threads, 2)
+__global__ void __launch_bounds__(sample_threads, 3)
     sample_kernel(token_t* out, MatrixView<const T> logits, const SampleRequest request, bool aligned) {
   const index_t r = block_x();
   const auto vocab = static_cast<int>(logits.cols);
