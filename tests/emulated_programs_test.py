@@ -93,11 +93,16 @@ class Programs(unittest.TestCase):
 
     def test_stopped_and_started_again_it_ends_with_the_same_bytes(self):
         stopped = self.folder / "stopped"
-        for lines, number in ((2, signal.SIGINT), (3, signal.SIGTERM), (5, signal.SIGKILL)):
-            with subprocess.Popen([str(part) for part in self.command(stopped, 6)], stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
-                file = stopped / "metrics.jsonl"
-                while process.poll() is None and not (file.exists() and len(file.read_text().splitlines()) >= lines):
-                    time.sleep(0.01)
+        log, file = stopped / "train.log", stopped / "metrics.jsonl"
+        for lines, number in ((1, signal.SIGINT), (3, signal.SIGTERM), (4, signal.SIGKILL), (5, signal.SIGINT)):
+            before = log.stat().st_size if log.exists() else 0
+            command = [str(part) for part in self.command(stopped, 6)]
+            with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
+                while process.poll() is None:
+                    begun = log.exists() and log.stat().st_size > before
+                    if begun and file.exists() and len(file.read_text().splitlines()) >= lines:
+                        break
+                    time.sleep(0.005)
                 process.send_signal(number)
                 code = process.wait()
             self.assertIn(code, (0, 130, 143, -9))
