@@ -197,7 +197,7 @@ TEST_CASE_TEMPLATE("the gradient is the CPU's where ids occur often", T, STORYLM
 }
 
 TEST_CASE("rows that end where tiles end, after a call that left other sums behind") {
-  const Options o{.lengths = {641}, .vocab = 5, .width = 24};
+  const Options o{.lengths = {641}, .vocab = 5, .width = 24, .positions = false};
   std::vector<token_t> ids;
   for (const auto& [id, count] : std::vector<std::pair<token_t, int>>{{3, 128}, {0, 64}, {4, 1}, {1, 191}, {2, 257}}) {
     ids.insert(ids.end(), static_cast<std::size_t>(count), id);
@@ -215,7 +215,6 @@ TEST_CASE("rows that end where tiles end, after a call that left other sums behi
   for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = static_cast<double>(i % 17) - 8.0;
   const auto result = run(ids, dy);
   CHECK(result.table == result.expected_table);
-  CHECK(result.positions == result.expected_positions);
 }
 
 TEST_CASE("more rows than the scan takes in one round") {
