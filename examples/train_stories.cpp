@@ -221,6 +221,10 @@ class Training {
         " stories to train on, " + std::to_string(validation_.size()) + " to validate" +
         (validation_.size() == 0 ? " (the training loss stands in)" : "") + ", " + std::to_string(total_steps_) +
         " steps" + with + ", " + program::described(device_));
+    if (const AlgorithmTable* table = algorithm_table(device_); table != nullptr && table->foreign_entries() > 0) {
+      say(std::to_string(table->foreign_entries()) +
+          " algorithms of the checkpoint are for another GPU or cuBLAS: from here on, sums may be ordered otherwise");
+    }
   }
 
   /// The other way round state_ sees it: what a GPU's run records, one on the CPU does not ask for.

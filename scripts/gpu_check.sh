@@ -9,8 +9,8 @@
 #   scripts/gpu_check.sh --emulated          everything on the emulator, small: does this script work?
 #
 # Further flags: --tokens FILE (stories.tokens of prepare_stories, with --carry too; else the demo's grammar), --seconds N (for all
-# parts together, 570), --require-speed (a missed target is a failure), --build FOLDER (build/gpu_check), --bin FOLDER (programs
-# that are built already), --no-cmake (plain nvcc and g++).
+# parts together, 570), --require-speed (a missed target is a failure), --batch N (stories of a training step; 512 need 20 GB),
+# --build FOLDER (build/gpu_check), --bin FOLDER (programs that are built already), --no-cmake (plain nvcc and g++).
 #
 # It needs the CUDA toolkit with cuBLASLt, g++ 12 or newer, and Eigen, doctest and Boost's headers: from the system, or from
 # build/carry, where --carry puts them (17 MB; copy it with the tree). CMake and ninja are used where they are. Nothing is
@@ -31,12 +31,13 @@ require_speed=off
 folder=build/gpu_check
 bin=""
 cmake=on
+batch=0
 while [ $# -gt 0 ]; do
   case $1 in
     --emulated) emulated=on ;;
     --require-speed) require_speed=on ;;
     --no-cmake) cmake=off ;;
-    --parts | --carry | --tokens | --seconds | --build | --bin)
+    --parts | --carry | --tokens | --seconds | --build | --bin | --batch)
       [ $# -gt 1 ] || { echo "gpu_check.sh: $1 needs a value" >&2; exit 2; }
       case $1 in
         --parts) parts=$2 ;;
@@ -45,6 +46,7 @@ while [ $# -gt 0 ]; do
         --seconds) limit=$2 ;;
         --build) folder=$2 ;;
         --bin) bin=$2 ;;
+        --batch) batch=$2 ;;
       esac
       shift ;;
     -h | --help) sed -n '3,/^set -u/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
@@ -53,6 +55,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [[ $parts =~ ^[1-6](,[1-6])*$ ]] || { echo "gpu_check.sh: --parts are numbers from 1 to 6: $parts" >&2; exit 2; }
+[[ $batch =~ ^[0-9]+$ ]] || { echo "gpu_check.sh: --batch is a number: $batch" >&2; exit 2; }
 [[ $limit =~ ^[1-9][0-9]*$ ]] || { echo "gpu_check.sh: --seconds is a number: $limit" >&2; exit 2; }
 
 source scripts/gpu_check/build.sh
@@ -168,7 +171,7 @@ if wants 4 || wants 5; then
   target=0
   [ "$emulated" = on ] || target=39000
   run_part 4 training 120 "$bin/gpu_training" --size $size --steps $steps --tokens "$tokens" --export "$exported" \
-    --target_us $target
+    --sequences "$batch" --target_us $target
   if ! wants 4; then sed -i '/^4\t/{/\twrong$/!d}' "$rows"; fi
 fi
 
@@ -215,7 +218,7 @@ awk -F '\t' 'BEGIN { print "{\"rows\": [" }
     $1, quoted($2), ($3 ~ /^-?[0-9.]+(e[-+]?[0-9]+)?$/ ? $3 : quoted($3)), quoted($4), quoted($5), quoted($6) }
   END { printf "\n]}\n" }' "$rows" > "$out/gpu_check.json"
 echo
-awk -F '\t' '{ printf "%s  %-34s %20s %-9s %-44s %s\n", $1, $2, $3, $4, $5, ($6 == "info" ? "" : $6) }' "$rows"
+awk -F '\t' '{ printf "%s  %-50s %18s %-9s %-40s %s\n", $1, $2, $3, $4, $5, ($6 == "info" ? "" : $6) }' "$rows"
 wrong=$(grep -c $'\twrong$' "$rows")
 missed=$(grep -c $'\tmissed$' "$rows")
 echo "gpu_check.sh: $wrong wrong, $missed below target, $SECONDS s; $out/gpu_check.json"
