@@ -25,6 +25,7 @@ std::uint64_t current_launch = 0;
 Watcher* watcher = nullptr;
 Watcher* available_watcher = nullptr;
 bool in_watched_kernel = false;
+Regions regions{};
 
 namespace {
 
@@ -198,6 +199,8 @@ void run_lane(Engine& e, Warp& warp, std::size_t index) {
   if (thread.fiber == nullptr) thread.fiber = make_fiber(entry);
   e.current = &thread;
   position.thread = thread.index;
+  regions.stack = thread.fiber->stack;
+  regions.stack_bytes = thread.fiber->stack_bytes;
   switch_fiber(e.scheduler, *thread.fiber);
   if (e.failed) return;
   if ((warp.runnable >> (index % warp_size) & 1U) == 0 && thread.address == nullptr) {  // ended
@@ -379,6 +382,7 @@ void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_byt
               const std::function<void()>& thread) {
   Engine& e = engine();
   ++current_launch;
+  regions.shared = e.shared.data();
   if (static bool asked = false; !std::exchange(asked, true) && watcher == nullptr) {
     const char* const wanted = std::getenv("STORYLM_EMULATOR_RACES");
     if (wanted != nullptr && std::string_view(wanted) == "1" && !watch_races(true))
@@ -436,6 +440,10 @@ unsigned char* place_shared_array(SharedArray& array, std::size_t bytes) {
     fail("shared arrays of " + std::to_string(e.static_used) + " bytes beside " + std::to_string(e.dynamic_bytes) +
              " bytes of dynamic shared memory: at most " + std::to_string(properties().sharedMemPerBlockOptin),
          __builtin_return_address(0));
+  if (e.static_used + e.dynamic_bytes > properties().sharedMemPerBlock && !has_shared_limit(e.kernel))
+    fail("shared arrays of " + std::to_string(e.static_used) + " bytes beside " + std::to_string(e.dynamic_bytes) +
+             " bytes of dynamic shared memory: more than 48 KiB need cudaFuncSetAttribute",
+         __builtin_return_address(0));
   array.memory = e.shared.data() + e.shared_used;
   array.launch = current_launch;
   e.slices.push_back({e.shared_used, e.shared_used + bytes});
@@ -446,13 +454,6 @@ unsigned char* place_shared_array(SharedArray& array, std::size_t bytes) {
 }
 
 unsigned char* dynamic_shared() { return engine().shared.data(); }
-
-unsigned char* shared_memory() { return engine().shared.data(); }
-
-bool on_stack(const void* p) {
-  const Fiber& fiber = *engine().current->fiber;
-  return reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(fiber.stack) < fiber.stack_bytes;
-}
 
 std::uint32_t shared_address(const void* p) {
   const Outside outside;

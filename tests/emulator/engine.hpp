@@ -32,6 +32,8 @@ struct Random {
 };
 Random& host_random();  ///< when streams run
 
+/// True when cudaFuncSetAttribute has given the kernel a limit of dynamic shared memory.
+bool has_shared_limit(const void* kernel);
 /// Runs all blocks of a launch now. @throws KernelError
 void run_grid(const void* kernel, dim3 grid, int threads, std::size_t shared_bytes,
               const std::function<void()>& thread);
@@ -65,10 +67,14 @@ struct Outside {
   Outside& operator=(const Outside&) = delete;
   ~Outside() { in_watched_kernel = watcher != nullptr; }
 };
-unsigned char* shared_memory();  ///< begin of all shared memory of a block
 constexpr std::size_t shared_capacity = std::size_t{512} << 10U;
-/// True for addresses on the stack of the thread that runs.
-[[nodiscard]] bool on_stack(const void* p);
+/// Where addresses lie, for whoever looks on at every one of them.
+struct Regions {
+  unsigned char* shared;       ///< all shared memory of a block
+  const unsigned char* stack;  ///< of the thread that runs
+  std::size_t stack_bytes;
+};
+extern Regions regions;
 /// Gives the kernel up: `what` happened in the current thread. Never returns.
 [[noreturn]] void fail(const std::string& what, const void* caller);
 

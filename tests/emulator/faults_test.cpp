@@ -168,6 +168,12 @@ __global__ void copy_unaligned(const std::uint32_t* in) {
 }
 __global__ void not_shared(std::uint32_t* out) { *out = cuda::shared_address(out); }
 __global__ void too_much_shared(float* out) { *out = cuda::shared_array<float, 12289, Tag>()[0]; }
+template <int N>
+__global__ void some_shared(float* out) {
+  float* const values = cuda::shared_array<float, N, Tag>();
+  values[0] = 5.0F;
+  *out = values[0];
+}
 
 std::string line(int distance) { return "faults_test.cpp:" + std::to_string(base_line + distance); }
 
@@ -262,4 +268,22 @@ TEST_CASE("launches beyond the device's limits are refused") {
   });
   CHECK(much.find("shared arrays of 49156 bytes: at most 48 KiB") != std::string::npos);
   device.synchronize();
+
+  // Dynamic shared memory is what the 48 KiB count together with the kernel's own: more needs leave, which launch()
+  // asks for.
+  const auto without_leave = [&](void (*kernel)(float*), std::size_t shared) {
+    return error_of([&] {
+      STORYLM_CUDA_CHECK(emulator::launch(reinterpret_cast<const void*>(kernel), dim3(1), 32, shared, device.stream(),
+                                          [kernel, &floats] { kernel(floats.data()); }));
+      device.synchronize();
+    });
+  };
+  CHECK(without_leave(some_shared<256>, 47 << 10).empty());
+  CHECK(without_leave(some_shared<256>, (47 << 10) + 1).find("48 KiB need cudaFuncSetAttribute") != std::string::npos);
+  CHECK(without_leave(some_shared<256>, (48 << 10) + 1).find("cudaErrorInvalidValue") != std::string::npos);
+  for (const int shared : {0, 47 << 10, 48 << 10, 100 << 10}) {
+    CAPTURE(shared);
+    cuda::launch(device, some_shared<512>, dim3(1), 32, static_cast<std::size_t>(shared), floats.data());
+    CHECK(floats.host() == std::vector<float>{5.0F});
+  }
 }

@@ -93,7 +93,7 @@ class Races final : public Watcher {
   }
   void copy_is_waited_for(unsigned char* to, int thread) override {
     const Access access = now(thread, code_begin());
-    const auto begin = static_cast<std::size_t>(to - shared_memory());
+    const auto begin = static_cast<std::size_t>(to - regions.shared);
     for_bytes(shared_, begin, begin + 16, [&](Byte& byte) {
       if (!byte.write.copying || byte.write.thread != access.thread) return;
       byte.write.copying = false;
@@ -144,15 +144,16 @@ class Races final : public Watcher {
   }
 
   void touch(const void* memory, std::size_t bytes, const Access& access, bool write) {
-    const auto offset = reinterpret_cast<std::uintptr_t>(memory) - reinterpret_cast<std::uintptr_t>(shared_memory());
+    const auto offset = reinterpret_cast<std::uintptr_t>(memory) - reinterpret_cast<std::uintptr_t>(regions.shared);
     if (offset < shared_capacity)
       touch_shared(memory, bytes, access, write);
-    else if (!on_stack(memory))
+    else if (reinterpret_cast<std::uintptr_t>(memory) - reinterpret_cast<std::uintptr_t>(regions.stack) >=
+             regions.stack_bytes)
       touch_global(memory, bytes, access, write);
   }
 
   void touch_shared(const void* memory, std::size_t bytes, const Access& access, bool write) {
-    const auto begin = static_cast<std::size_t>(static_cast<const unsigned char*>(memory) - shared_memory());
+    const auto begin = static_cast<std::size_t>(static_cast<const unsigned char*>(memory) - regions.shared);
     for_bytes(shared_, begin, std::min(begin + bytes, shared_capacity), [&](Byte& byte) {
       if (!write && byte.write.epoch < block_begin_)
         report("read of shared memory that no thread of this block has written", access);
@@ -199,6 +200,9 @@ class Races final : public Watcher {
                  "has waited for it",
              access, "the copy", byte.write);
     }
+    if (!write && byte.read.epoch == access.epoch && byte.read.thread == access.thread &&
+        byte.read.warp_epoch == access.warp_epoch)
+      return;  // who wrote since then would have been found out, or has written itself
     if (unordered(byte.write, access, shared) && !(byte.write.atomic && access.atomic))
       report(race(write ? "write to" : "read of", shared), access, "the write", byte.write);
     if (!write) {
@@ -245,7 +249,8 @@ Races& races() {
 void access(const void* memory, std::size_t bytes, bool write, const void* caller) {
   if (!in_watched_kernel) return;
   const Outside outside;
-  races().access(memory, bytes, write, caller);
+  static Races& all = races();
+  all.access(memory, bytes, write, caller);
 }
 
 }  // namespace

@@ -81,6 +81,7 @@ struct Runtime {
   std::map<std::uintptr_t, std::size_t> pinned;
   std::size_t allocated = 0;
   std::set<cudaStream_t> streams;
+  std::map<const void*, std::size_t> dynamic_limits;  // of kernels that were given leave
   CUstream_st default_stream;
   cudaError_t last = cudaSuccess;
   std::string report;  // of the last kernel that went wrong
@@ -162,6 +163,15 @@ cudaError_t drain_all() {
   return error;
 }
 
+// All that waits runs; what goes wrong in it is told to whoever waits for its stream.
+void run_all() {
+  const auto run = [](CUstream_st& stream) {
+    while (!stream.queue.empty()) run_next(stream);
+  };
+  run(runtime().default_stream);
+  for (const cudaStream_t stream : runtime().streams) run(*stream);
+}
+
 // Some of what waits runs now, as the seed has it.
 cudaError_t run_some(CUstream_st& stream) {
   const std::uint32_t draw = runtime().random();
@@ -220,6 +230,8 @@ void set_seed(unsigned seed) {
   runtime().random.seed(seed);
 }
 cudaDeviceProp& properties() { return runtime().properties; }
+
+bool has_shared_limit(const void* kernel) { return runtime().dynamic_limits.contains(kernel); }
 std::size_t allocated_bytes() {
   const Lock lock(runtime().mutex);
   return runtime().allocated;
@@ -259,7 +271,9 @@ cudaError_t launch(const void* kernel, dim3 grid, int threads, std::size_t share
   if (threads < 1 || threads > device.maxThreadsPerBlock || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
       grid.x > limit(0) || grid.y > limit(1) || grid.z > limit(2))
     return failed(cudaErrorInvalidConfiguration);
-  if (shared_bytes > device.sharedMemPerBlockOptin) return failed(cudaErrorInvalidValue);
+  const auto given = runtime().dynamic_limits.find(kernel);
+  const std::size_t most = given != runtime().dynamic_limits.end() ? given->second : device.sharedMemPerBlock;
+  if (shared_bytes > most) return failed(cudaErrorInvalidValue);
   return submit(stream, [kernel, grid, threads, shared_bytes, thread = std::move(thread)] {
     ++runtime().launches;
     run_grid(kernel, grid, threads, shared_bytes, thread);
@@ -404,6 +418,9 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
   if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize &&
       (value < 0 || static_cast<std::size_t>(value) > runtime().properties.sharedMemPerBlockOptin))
     return emulator::failed(cudaErrorInvalidValue);
+  const Lock lock(runtime().mutex);
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize)
+    runtime().dynamic_limits[kernel] = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
 
@@ -433,11 +450,11 @@ cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
 }
 cudaError_t cudaFreeHost(void* memory) {
   const Lock lock(runtime().mutex);
-  const cudaError_t error = emulator::drain_all();  // as the runtime does: copies may be under way
+  emulator::run_all();  // as the runtime does: copies may be under way
   if (memory != nullptr && runtime().pinned.erase(reinterpret_cast<std::uintptr_t>(memory)) == 0)
     return emulator::failed(cudaErrorInvalidValue);
   std::free(memory);
-  return error;
+  return cudaSuccess;
 }
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice)
@@ -498,7 +515,11 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   const Lock lock(runtime().mutex);
   if (!emulator::copy_fits(to, from, bytes, kind)) return emulator::failed(cudaErrorInvalidValue);
-  return emulator::submit(stream, [=] { std::memmove(to, from, bytes); });
+  return emulator::submit(stream, [=] {
+    if (!emulator::copy_fits(to, from, bytes, kind))
+      throw emulator::KernelError("a copy of memory that is given back by now");
+    std::memmove(to, from, bytes);
+  });
 }
 cudaError_t cudaMemset(void* memory, int value, std::size_t bytes) {
   const Lock lock(runtime().mutex);
@@ -510,7 +531,11 @@ cudaError_t cudaMemset(void* memory, int value, std::size_t bytes) {
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
   const Lock lock(runtime().mutex);
   if (!emulator::is_device_memory(memory, bytes)) return emulator::failed(cudaErrorInvalidValue);
-  return emulator::submit(stream, [=] { std::memset(memory, value, bytes); });
+  return emulator::submit(stream, [=] {
+    if (!emulator::is_device_memory(memory, bytes))
+      throw emulator::KernelError("a fill of memory that is given back by now");
+    std::memset(memory, value, bytes);
+  });
 }
 
 // Streams and events.
