@@ -5,7 +5,6 @@
 #include <span>
 #include <vector>
 
-#include <storylm/kernels/cuda/cross_entropy.hpp>
 #include <storylm/ops/cross_entropy.hpp>
 
 #include "cuda/support.hpp"
@@ -138,19 +137,21 @@ TEST_CASE_TEMPLATE("cross entropy survives large logits, shows NaN, and takes mi
   constexpr double infinity = std::numeric_limits<double>::infinity();
   for (const index_t vocab : {20, 1100, 33001}) {
     CAPTURE(vocab);
-    std::vector<double> logits(static_cast<std::size_t>(5 * vocab), -large);
+    std::vector<double> logits(static_cast<std::size_t>(6 * vocab), -large);
     const auto at = [&](index_t r, index_t c) -> double& { return logits[static_cast<std::size_t>(r * vocab + c)]; };
     for (index_t r = 0; r < 3; ++r) at(r, 3) = large;
-    at(1, vocab - 1) = no_number;  // in a group of eight that has no other number, where the last one is short
+    at(1, vocab - 1) = no_number;
     at(2, 5) = no_number;
     for (index_t c = 0; c < vocab; ++c) at(3, c) = c == 4 || c == vocab - 9 ? 1.5 : -infinity;
     for (index_t c = 0; c < vocab; ++c) at(4, c) = c == 7 ? infinity : 0.0;
-    const auto result = run<T>(logits, 5, vocab, vocab, {3, 3, no_target, static_cast<token_t>(vocab - 9), 7}, true);
+    for (index_t c = 0; c < vocab; ++c) at(5, c) = c == 4 ? 1.5 : c == vocab - 9 ? no_number : -infinity;
+    const auto result = run<T>(logits, 6, vocab, vocab, {3, 3, no_target, static_cast<token_t>(vocab - 9), 7, 4}, true);
     CHECK(result.loss[0] == 0.0);
     CHECK(std::isnan(result.loss[1]));
     CHECK(result.loss[2] == 0.0);
     CHECK(result.loss[3] == doctest::Approx(std::log(2.0)).epsilon(1e-6));
     CHECK(std::isnan(result.loss[4]));
+    CHECK(std::isnan(result.loss[5]));
     for (index_t c = 0; c < vocab; ++c) {
       const auto i = static_cast<std::size_t>(c);
       const auto v = static_cast<std::size_t>(vocab);

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include <storylm/kernels/cuda/embedding.hpp>
 #include <storylm/ops/embedding.hpp>
 
 #include "cuda/support.hpp"

@@ -2,9 +2,6 @@
 // GradScaler on CUDA is torch.amp.GradScaler step by step, with the optimizer that goes with it.
 #include <string>
 
-#include <storylm/kernels/cuda/clip.hpp>
-#include <storylm/kernels/cuda/grad_scale.hpp>
-#include <storylm/kernels/cuda/sgd.hpp>
 #include <storylm/optim/grad_scaler.hpp>
 #include <storylm/optim/sgd.hpp>
 

@@ -7,9 +7,6 @@
 #include <type_traits>
 #include <vector>
 
-#include <storylm/kernels/cuda/adam.hpp>
-#include <storylm/kernels/cuda/clip.hpp>
-#include <storylm/kernels/cuda/sgd.hpp>
 #include <storylm/ops/optimizer.hpp>
 #include <storylm/tensor/arena.hpp>
 
