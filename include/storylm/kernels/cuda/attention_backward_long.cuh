@@ -18,9 +18,10 @@ struct AttentionLongShape {
   static constexpr int step = D <= 64 ? 64 : 32;       ///< keys, or queries, that come at a time
 
   static constexpr std::size_t dqueries_shared_bytes =
-      std::size_t{2 * queries + 4 * step} * AttentionTile<D>::row_bytes + 2 * queries * sizeof(float);
+      std::size_t{2 * queries + 4 * step} * AttentionTile<D>::row_bytes + 2 * queries * sizeof(float) +
+      sizeof(PhiloxKey);
   static constexpr std::size_t dkeys_shared_bytes =
-      std::size_t{2 * keys + 4 * step} * AttentionTile<D>::row_bytes + 4 * step * sizeof(float);
+      std::size_t{2 * keys + 4 * step} * AttentionTile<D>::row_bytes + 4 * step * sizeof(float) + sizeof(PhiloxKey);
 };
 
 /// A block makes `queries` rows of dQ of one head, and their sums of dy * y for the next kernel.
@@ -60,7 +61,8 @@ __global__ void __launch_bounds__(32 * AttentionLongShape<D>::warps)
   load_stats<D>(stats, call, gradients, rows, part.head, first, Shape::queries);
   const int row = 16 * warp_index();
   const int mine = first + row;
-  const ComputedMasks masks = Dropout ? masks_of(call, part.sequence, part.head) : ComputedMasks{};
+  auto* const key_of_step = reinterpret_cast<PhiloxKey*>(floats + 2 * Shape::queries);
+  const ComputedMasks masks = Dropout ? masks_of(call, part.sequence, part.head, key_of_step) : ComputedMasks{};
   float dqueries[1][D / 8][4] = {};
   for (int tile = begin; tile <= end; ++tile) {
     wait_copies<0>();
@@ -141,7 +143,8 @@ __global__ void __launch_bounds__(32 * AttentionLongShape<D>::warps)
   const int last = mine + 16 * Shape::key_tiles - 1;
   float dkeys[Shape::key_tiles][D / 8][4] = {};
   float dvalues[Shape::key_tiles][D / 8][4] = {};
-  ComputedMasks masks = Dropout ? masks_of(call, part.sequence, 0) : ComputedMasks{};
+  auto* const key_of_step = reinterpret_cast<PhiloxKey*>(floats + 4 * Shape::step);
+  ComputedMasks masks = Dropout ? masks_of(call, part.sequence, 0, key_of_step) : ComputedMasks{};
   for (int half = 0; now.head >= last_head; half ^= 1) {
     wait_copies<0>();
     sync_block();  // the tiles are there, and nobody reads those before any more

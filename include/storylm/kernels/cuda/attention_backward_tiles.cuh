@@ -69,7 +69,7 @@ __device__ __forceinline__ void add_dqueries(float (&dqueries)[Rows][D / 8][4], 
   const AttentionCursor<D> v_turned = turned(v, key_row);
   float s[Rows][4][4] = {};   // scores, then their gradients
   float dp[Rows][4][4] = {};  // gradients of probabilities
-#pragma unroll
+#pragma unroll 4              // with more at once registers do not suffice
   for (int step = 0; step < D / 16; ++step) {
     std::uint32_t aq[Rows][4];
     std::uint32_t ad[Rows][4];
@@ -147,7 +147,7 @@ __device__ __forceinline__ void add_dkeys(float (&dkeys)[Rows][D / 8][4], float 
   const AttentionCursor<D> dy_turned = turned(dy, row);
   float s[Rows][2][4] = {};   // (keys, queries)
   float dp[Rows][2][4] = {};  // (keys, queries)
-#pragma unroll
+#pragma unroll 2              // with more at once registers do not suffice
   for (int step = 0; step < D / 16; ++step) {
     std::uint32_t b[4];
     load_b(b, q_turned, 0, step);

@@ -28,6 +28,10 @@ inline constexpr int cached_warps = 4;
 inline constexpr int cached_threads = 32 * cached_warps;
 inline constexpr int cached_loads = 4;  ///< of keys, and as many of values, that a lane has under way
 
+/// Blocks at a time on a multiprocessor, as many as have registers enough.
+template <Element TKV, int Heads>
+inline constexpr int cached_blocks = (sizeof(TKV) == 4 ? 4 : 5) - Heads / 2;
+
 /// A call of op::attention_cached.
 template <Element T, Element TKV>
 struct CachedCall {
@@ -135,9 +139,7 @@ __global__ void __launch_bounds__(elementwise_threads) store_cached_kernel(const
 
 /// Lanes: those that hold one key, 8 columns each. Heads: queries at a time.
 template <Element T, Element TKV, int Lanes, int Heads>
-__global__ void __launch_bounds__(cached_threads, Heads == 4         ? 3
-                                                  : sizeof(TKV) == 4 ? 4
-                                                                     : 5)
+__global__ void __launch_bounds__(cached_threads, cached_blocks<TKV, Heads>)
     attention_cached_kernel(const CachedCall<T, TKV> call) {
   constexpr int keys_at_once = 32 / Lanes;
   constexpr int tile = keys_at_once * cached_loads;

@@ -139,7 +139,7 @@ __device__ __forceinline__ void dropout_factors(float (&factor)[4], const Attent
 
 /// A block makes `columns` columns of 32 rows of y of one head.
 template <class T>
-__global__ void __launch_bounds__(AttentionFloatShape::threads)
+__global__ void __launch_bounds__(AttentionFloatShape::threads, 6)
     attention_float_kernel(const AttentionCall<T> call, MatrixView<T> y, float* lse, int pieces) {
   using Shape = AttentionFloatShape;
   zero_tail_rows(call.batch, y);

@@ -15,7 +15,8 @@ struct AttentionForwardShape {
   static constexpr int warps = 4;                 ///< of a block; each has 16 queries
   static constexpr int queries = 16 * warps;      ///< of a block
   static constexpr int keys = D <= 64 ? 64 : 32;  ///< of a tile
-  static constexpr std::size_t shared_bytes = std::size_t{queries + 4 * keys} * AttentionTile<D>::row_bytes;
+  static constexpr std::size_t shared_bytes =
+      std::size_t{queries + 4 * keys} * AttentionTile<D>::row_bytes + sizeof(PhiloxKey);
 };
 
 /// One warp's 16 queries: what is known of them after some keys.
@@ -177,7 +178,8 @@ __global__ void __launch_bounds__(32 * AttentionForwardShape<D>::warps)
   commit_copies();
   const int mine = first + 16 * warp_index();
   AttentionRows<T, D, Dropout> work(mine);
-  const ComputedMasks masks = Dropout ? masks_of(call, part.sequence, part.head) : ComputedMasks{};
+  auto* const key_of_step = reinterpret_cast<PhiloxKey*>(key_tiles + 4 * tile_bytes);
+  const ComputedMasks masks = Dropout ? masks_of(call, part.sequence, part.head, key_of_step) : ComputedMasks{};
   for (int tile = begin; tile <= last; ++tile) {
     wait_copies<0>();
     sync_block();  // the tile is there, and nobody reads the one before any more

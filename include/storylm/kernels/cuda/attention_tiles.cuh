@@ -210,11 +210,10 @@ struct ComputedMasks {
     return shuffle(prepared, i * 8 + lane_index() % 4);
   }
 };
-/// By all threads of the block; to be used after a barrier.
+/// By all threads of the block; to be used after a barrier. @param key in shared memory, is written
 template <class T>
-__device__ __forceinline__ ComputedMasks masks_of(const AttentionCall<T>& call, int sequence, int head) {
-  struct Key;
-  PhiloxKey* const key = shared_array<PhiloxKey, 1, Key>();
+__device__ __forceinline__ ComputedMasks masks_of(const AttentionCall<T>& call, int sequence, int head,
+                                                  PhiloxKey* key) {
   if (thread_index() == 0) *key = dropout_key(call.dropout);
   return {key, call.dropout, call.batch.ordinals[sequence], static_cast<std::uint32_t>(head)};
 }
