@@ -105,3 +105,18 @@ TEST_CASE("the uploader copies a batch once, notices changes, and keeps its addr
     CHECK(&upload(own) == &own);
   });
 }
+
+TEST_CASE("an uploader's memory is not given back before the last batch has been read") {
+  test::for_each_schedule(
+      [](unsigned) {
+        const Cuda& device = test::cuda_device();
+        const auto batch = two_stories();
+        {
+          Uploader<Cuda> first(batch.capacity(), device);
+          Uploader<Cuda> upload(std::move(first));
+          CHECK(upload(batch).tokens() == 40);
+        }
+        device.synchronize();
+      },
+      500);  // few of them have the copy wait that long
+}

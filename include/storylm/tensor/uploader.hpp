@@ -32,6 +32,16 @@ requires(!D::host_memory) class Uploader<D> {
   Uploader(const Capacity& capacity, const D& device)
       : device_(device), copier_(device.sibling()), staging_(capacity, copier_), current_(capacity, device) {}
 
+  Uploader(Uploader&&) noexcept = default;
+  Uploader& operator=(Uploader&&) = delete;
+  /// staging_ goes back in the order of copier_'s work: not before it has been read.
+  ~Uploader() {
+    try {
+      copier_.wait_for(taken_);
+    } catch (...) {  // the device has failed: what comes next will say so
+    }
+  }
+
   /// The device's copy; valid until the next call with another batch, and what it is then. @throws ShapeError when the
   /// batch exceeds the capacity
   template <Device Host>
