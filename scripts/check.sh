@@ -50,7 +50,7 @@ check_tidy() {
 check_no_cuda() {
   local folder=build/check/no_cuda toolkit
   toolkit=$(readlink -f /usr/local/cuda || true)
-  local here=(env CUDACXX= PATH="$(tr ':' '\n' <<<"$PATH" | grep -v cuda | paste -sd:)")
+  local here=(env -u CUDACXX PATH="$(tr ':' '\n' <<<"$PATH" | grep -v cuda | paste -sd:)")
   if [ -d "$toolkit" ] && unshare --mount true 2>/dev/null; then
     here=(unshare --mount bash -c 'mount -t tmpfs none "$0" && exec "$@"' "$toolkit" "${here[@]}")
   fi
