@@ -20,7 +20,10 @@ using namespace storylm;
 static_assert(Device<Cpu>);
 static_assert(!Device<int> && !Device<void*> && !Device<CpuOptions> && !Device<Cpu*> && !Device<std::unique_ptr<Cpu>>);
 struct NoScratch {  // all a device has, but for scratch
+  struct Readback {};
+  struct Recording {};
   static constexpr std::string_view name = "none";
+  static constexpr bool host_memory = false;
   void* allocate(std::size_t) const { return nullptr; }
   void deallocate(void*) const {}
   void fill_zero(void*, std::size_t) const {}
