@@ -216,8 +216,9 @@ TEST_CASE("rows that end where tiles end, after a call that left other sums behi
   CHECK(result.table == result.expected_table);
 }
 
-TEST_CASE("more rows than the scan takes in one round") {
+TEST_CASE("more rows or chunks than the scans take in one round") {
   compare_backward<float>({.lengths = {200, 56}, .vocab = 2500, .width = 8});
+  compare_backward<float>({.lengths = {4400}, .vocab = 3, .width = 8});
 }
 
 TEST_CASE_TEMPLATE("the gradient has the same bits in any schedule and with any tail", T, STORYLM_CUDA_DTYPES) {

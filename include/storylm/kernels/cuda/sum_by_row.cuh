@@ -63,12 +63,17 @@ __global__ void __launch_bounds__(Threads) scan_chunks_kernel(SortedTokens sorte
   const int row = block_x() * Threads + thread_index();
   if (row >= rows) return;
   int total = 0;
-#pragma unroll 8
-  for (int chunk = 0; chunk < chunks; ++chunk) {
-    std::int32_t& count = sorted.counts[index_t{chunk} * rows + row];
-    const int here = count;
-    count = total;
-    total += here;
+  constexpr int at_once = 8;  // loads: to the compiler, each store could change what the next load finds
+  for (int first = 0; first < chunks; first += at_once) {
+    std::int32_t* const counts = sorted.counts + index_t{first} * rows + row;
+    int here[at_once];
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) here[i] = first + i < chunks ? counts[index_t{i} * rows] : 0;
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      if (first + i < chunks) counts[index_t{i} * rows] = total;
+      total += here[i];
+    }
   }
   sorted.begin[row] = total;
 }
