@@ -149,6 +149,11 @@ TEST_CASE("what cannot be recorded is refused, and the device goes on afterwards
   CHECK_FALSE(recording.recorded());
   upload();
   CHECK(value.to_host().front() == 7);
+  CHECK_THROWS_WITH_AS(recording.run(device, [&] { static_cast<void>(device.allocate(4)); }),
+                       "[cuda] an allocation cannot be recorded: 4 bytes", CudaError);
+  CHECK_THROWS_AS(recording.run(device, [&] { device.synchronize(); }), CudaError);
+  CHECK(cudaGetLastError() == cudaSuccess);  // no later launch is blamed
+  CHECK(value.to_host().front() == 7);
 }
 
 TEST_CASE("work of one stream waits for a mark, or for all, of another") {

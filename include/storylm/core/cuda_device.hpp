@@ -53,10 +53,15 @@ class Cuda {
     cudaStream_t stream{};  ///< allocations and releases are part of its order
     cudaMemPool_t pool{};   ///< where it comes from
 
-    /// On 256-byte boundaries. @throws CudaError
+    /// On 256-byte boundaries. @throws CudaError, also inside a recording: the memory would be the graph's
     [[nodiscard]] void* allocate(std::size_t bytes) const {
       void* p{};
-      if (bytes != 0) STORYLM_CUDA_CHECK(cudaMallocFromPoolAsync(&p, bytes, pool, stream));
+      if (bytes == 0) return p;
+      cudaStreamCaptureStatus capture{};
+      STORYLM_CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
+      expects<CudaError>(capture == cudaStreamCaptureStatusNone, "cuda", "an allocation cannot be recorded: ", bytes,
+                         " bytes");
+      STORYLM_CUDA_CHECK(cudaMallocFromPoolAsync(&p, bytes, pool, stream));
       return p;
     }
     /// Of what allocate() gave; may be null.
@@ -259,6 +264,7 @@ class Cuda::Recording {
       work();
     } catch (...) {
       static_cast<void>(end());
+      static_cast<void>(cudaGetLastError());  // of an end that failed too: a later launch would be blamed
       throw;
     }
     const auto [code, graph] = end();
