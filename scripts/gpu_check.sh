@@ -148,9 +148,13 @@ if wants 1; then
     fi
   done
   cases=$(cat "$out"/logs/*.log | awk '/^\[doctest\] test cases: / { n += $4 } END { print n + 0 }')
+  sources=(tests/cuda/*_test.cpp)
   if [ "${#tests[@]}" = 0 ]; then
     add_row 1 "tests" "there are none" "" "" wrong
   else
+    if [ "$emulated" = off ] && [ "${#tests[@]}" -lt "${#sources[@]}" ]; then
+      add_row 1 "tests" "${#tests[@]} of ${#sources[@]} programs were built" "" "logs/build.log" wrong
+    fi
     add_row 1 "tests" "$passed of ${#tests[@]} programs passed" "" "$cases test cases" "$([ "$failed" = 0 ] && echo ok || echo wrong)"
   fi
 fi
