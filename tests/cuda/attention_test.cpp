@@ -63,12 +63,13 @@ Results on_cpu(const Inputs& in, const AttentionSpec& spec, double probability, 
   return out;
 }
 
-/// Rows of `width` with `gap` NaNs behind each, and NaNs as rows of the tail.
+/// Rows of `width` between `gap` NaNs, half of them before it, and NaNs as rows of the tail.
 template <class T>
 Tensor<T, Cuda> spread(const std::vector<double>& values, index_t rows, index_t width, index_t gap) {
   std::vector<double> wide(static_cast<std::size_t>(rows * (width + gap)), not_a_number);
   for (index_t i = 0; i < static_cast<index_t>(values.size()); ++i) {
-    wide[static_cast<std::size_t>(i / width * (width + gap) + i % width)] = values[static_cast<std::size_t>(i)];
+    wide[static_cast<std::size_t>(i / width * (width + gap) + gap / 2 + i % width)] =
+        values[static_cast<std::size_t>(i)];
   }
   return to_cuda<T>(wide, {rows, width + gap});
 }
@@ -77,11 +78,12 @@ template <class T>
 std::vector<double> gather(const Tensor<T, Cuda>& tensor, index_t tokens, index_t width) {
   const std::vector<double> wide = to_doubles(tensor);
   const index_t stride = tensor.shape()[1];
+  const index_t before = (stride - width) / 2;
   std::vector<double> rows;
   index_t wrong = 0;
   for (index_t i = 0; i < static_cast<index_t>(wide.size()); ++i) {
     const double value = wide[static_cast<std::size_t>(i)];
-    if (i % stride >= width) {
+    if (i % stride < before || i % stride >= before + width) {
       wrong += std::isnan(value) ? 0 : 1;
     } else if (i / stride >= tokens) {
       wrong += value == 0.0 ? 0 : 1;
@@ -107,7 +109,7 @@ Results on_cuda(const Inputs& in, const AttentionSpec& spec, double probability,
   const DropoutSpec dropout = dropout_of(probability, state.device());
   const index_t rows = batch.rows();
   const auto view = [&](auto& tensor, index_t width) {
-    return MatrixView(tensor.data(), rows, width, width + options.gap);
+    return MatrixView(tensor.data() + options.gap / 2, rows, width, width + options.gap);
   };
   const auto qkv = spread<T>(in.qkv, rows, spec.qkv_width(), options.gap);
   const auto dy = spread<T>(in.dy, rows, spec.q_width(), options.gap);
@@ -193,8 +195,8 @@ TEST_CASE_TEMPLATE("long sequences", T, STORYLM_CUDA_DTYPES) {
   for (const index_t length : {index_t{128}, index_t{200}, index_t{255}, index_t{256}}) {
     check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 64}, length == 200 ? 0.1 : 0.0, {length});
   }
-  check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 32}, 0.1, {300});  // more than fit into one block
-  check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 128}, 0.1, {200, 128});
+  check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 32}, 0.1, {255, 300});  // more than fit into one block
+  check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 128}, 0.1, {128, 256});
 }
 
 TEST_CASE_TEMPLATE("windows", T, STORYLM_CUDA_DTYPES) {
@@ -219,7 +221,7 @@ TEST_CASE_TEMPLATE("head sizes that are no power of two, rows that begin anywher
   for (const index_t head_dim : {index_t{2}, index_t{8}, index_t{24}, index_t{40}, index_t{50}, index_t{72}}) {
     check_against_cpu<T>({.heads = 2, .kv_heads = 1, .head_dim = head_dim}, 0.0, {33, 5});
   }
-  for (const index_t gap : {index_t{1}, index_t{3}, index_t{8}}) {
+  for (const index_t gap : {index_t{1}, index_t{3}, index_t{8}, index_t{16}}) {
     check_against_cpu<T>({.heads = 2, .kv_heads = 2, .head_dim = 32}, 0.1, {3, 40}, gap);
   }
   check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 64}, 0.0, {70}, 3);

@@ -154,8 +154,7 @@ __global__ void __launch_bounds__(32 * AttentionForwardShape<D>::warps)
   const AttentionPart part = part_of_block(pieces, call.heads);
   if (part.sequence >= call.batch.sequences) return;
   const SequenceRows rows = rows_of_sequence(call.batch, part.sequence);
-  const int first =
-      (pieces - 1 - part.piece) * Shape::queries;  // the last queries look at the most keys: they go first
+  const int first = (pieces - 1 - part.piece) * Shape::queries;  // the last queries look at the most keys
   if (first >= rows.length) return;
 
   unsigned char* const shared = dynamic_shared();

@@ -166,7 +166,7 @@ __device__ __forceinline__ void store_row(const HeadRows<T>& to, int position, i
     } else {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        if (i < count) target[i].bits = static_cast<std::uint16_t>(words[i / 2] >> (16U * (i % 2U)));
+        if (i < count) target[i].bits = static_cast<std::uint16_t>(words[i / 2] >> static_cast<unsigned>(16 * (i % 2)));
       }
     }
   }
