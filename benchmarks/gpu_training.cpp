@@ -8,7 +8,7 @@
 // batches.bin, settings.txt) and its own losses without dropout (losses.txt): scripts/gpu_check/torch_training.py.
 #include <array>
 #include <fstream>
-#include <functional>
+#include <initializer_list>
 
 #include "gpu_support.hpp"
 #include "timed_cuda.hpp"
@@ -27,6 +27,7 @@ struct Work {
   std::string name;
   double flops = 0.0;
   double bytes = 0.0;
+  double bytes_after = 0.0;  ///< of a pass that follows
 };
 
 /// The classes of timed_cuda.hpp for `tokens` tokens in sequences of `length`, activations of 2 or 4 bytes. Dropout is
@@ -38,26 +39,38 @@ std::vector<Work> floors(const TransformerConfig& c, double tokens, double lengt
   const double x = tokens * d * element;  // one tensor of the residual stream
   const double h = tokens * ff * element;
   const double logits = tokens * c.vocab_size * element;
-  const double weights = layers * (4.0 * d * d + 2.0 * d * ff) + d * c.vocab_size;
   const double attention = layers * 4.0 * d * tokens * (length + 1.0) / 2.0;
-  const double rows = layers * (4.0 * x + 2.0 * x + 2.0 * (x + h)) + x + logits;  // each operand of every product, once
   const auto parameters = static_cast<double>(parameter_count(c));
-  return {{"GEMM fwd", 2.0 * weights * tokens, rows},
-          {"dgrad", 2.0 * weights * tokens, rows},
-          {"wgrad", 2.0 * weights * tokens, rows},
-          {"attention fwd", attention, layers * 4.0 * x},
-          {"attention bwd", 2.5 * attention, layers * 8.0 * x},
-          {"LayerNorm fwd", 0.0, layers * 8.0 * x},
-          {"LayerNorm bwd", 0.0, layers * 8.0 * x},
-          {"hidden dropout", 0.0, layers * 2.0 * h},
-          {"embedding", 0.0, 2.0 * x},
-          {"cross entropy", 0.0, 2.0 * logits},
-          {"norm + Adam", 0.0, (2.0 * element + 30.0) * parameters}};
+  std::vector<Work> all;
+  const auto products = [&](const std::string& layer, double count, double in, double out) {
+    const double flops = 2.0 * count * tokens * in * out;
+    const double bytes = count * tokens * (in + out) * element;        // each operand that grows with the tokens, once
+    const double activation = layer == "up" ? layers * 2.0 * h : 0.0;  // ReLU and dropout: read and written
+    all.push_back({layer + " fwd", flops, bytes, activation});
+    all.push_back({layer + " dgrad", flops, bytes, 0.0});
+    all.push_back({layer + " wgrad", flops, bytes, 0.0});
+  };
+  products("qkv", layers, d, 3.0 * d);
+  products("out", layers, d, d);
+  products("up", layers, d, ff);
+  products("down", layers, ff, d);
+  products("head", 1.0, d, c.vocab_size);
+  for (const Work& other : std::initializer_list<Work>{{"attention fwd", attention, layers * 4.0 * x},
+                                                       {"attention bwd", 2.5 * attention, layers * 8.0 * x},
+                                                       {"LayerNorm fwd", 0.0, layers * 8.0 * x},
+                                                       {"LayerNorm bwd", 0.0, layers * 8.0 * x},
+                                                       {"embedding", 0.0, 2.0 * x},
+                                                       {"cross entropy", 0.0, 2.0 * logits},
+                                                       {"norm + Adam", 0.0, (2.0 * element + 30.0) * parameters}}) {
+    all.push_back(other);
+  }
+  return all;
 }
 
 /// Milliseconds.
 double floor_of(const Work& work, const Ceilings& ceilings) {
-  return 1e3 * std::max(work.flops / ceilings.flops, work.bytes / ceilings.bytes_per_second);
+  return 1e3 * (std::max(work.flops / ceilings.flops, work.bytes / ceilings.bytes_per_second) +
+                work.bytes_after / ceilings.bytes_per_second);
 }
 
 std::string fixed(double value, int digits) {

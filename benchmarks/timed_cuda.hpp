@@ -95,14 +95,33 @@ struct OpClass {
   }
   static constexpr std::string_view backward = "other backward";
 };
+/// A product by what it is for, of a layer whose weight is (out, in): told apart by the shapes that transformers have.
+enum class Product { forward, input_gradient, weight_gradient };
+inline std::string_view product_class(Product kind, storylm::index_t out, storylm::index_t in) {
+  static constexpr std::string_view names[3][5] = {
+      {"qkv fwd", "out fwd", "up fwd", "down fwd", "head fwd"},
+      {"qkv dgrad", "out dgrad", "up dgrad", "down dgrad", "head dgrad"},
+      {"qkv wgrad", "out wgrad", "up wgrad", "down wgrad", "head wgrad"},
+  };
+  const int layer = out == 3 * in ? 0 : out == in ? 1 : out > 4 * in ? 4 : out > in ? 2 : 3;
+  return names[static_cast<int>(kind)][layer];
+}
+
 /// @cond one line each
 template <>
 struct OpClass<storylm::op::matmul> {
   template <class C, class A, class B>
-  static std::string_view run(const C& /*c*/, const A& /*a*/, const B& /*b*/, const storylm::MatmulFlags& flags,
+  static std::string_view run(const C& c, const A& /*a*/, const B& b, const storylm::MatmulFlags& flags,
                               const void* /*bias*/) {
-    if (flags.transpose_a) return "wgrad";
-    return flags.transpose_b ? "GEMM fwd" : "dgrad";
+    if (flags.transpose_a) return product_class(Product::weight_gradient, c.rows, c.cols);
+    return product_class(flags.transpose_b ? Product::forward : Product::input_gradient, b.rows, b.cols);
+  }
+};
+template <>
+struct OpClass<storylm::op::linear_gradient> {
+  template <class D, class... A>
+  static std::string_view run(const D& dweight, const A&... /*arguments*/) {
+    return product_class(Product::weight_gradient, dweight.rows, dweight.cols);
   }
 };
 #define STORYLM_OP_CLASS(name, forward, back)                \
@@ -114,9 +133,8 @@ struct OpClass<storylm::op::matmul> {
     }                                                        \
     static constexpr std::string_view backward = back;       \
   };
-STORYLM_OP_CLASS(linear_activation, "GEMM fwd", "dgrad")
-STORYLM_OP_CLASS(linear_gradient, "wgrad", "")
-STORYLM_OP_CLASS(column_sum, "wgrad", "")
+STORYLM_OP_CLASS(linear_activation, "up fwd", "down dgrad")  // with ReLU and dropout
+STORYLM_OP_CLASS(column_sum, "bias gradients", "")
 STORYLM_OP_CLASS(activation, "hidden dropout", "hidden dropout")
 STORYLM_OP_CLASS(attention, "attention fwd", "attention bwd")
 STORYLM_OP_CLASS(layer_norm, "LayerNorm fwd", "LayerNorm bwd")
