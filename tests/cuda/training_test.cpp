@@ -235,6 +235,17 @@ TEST_CASE_TEMPLATE("a story's hidden states are the same alone and among others"
   CHECK(hidden_of({2, 0}, 7, 12) == hidden_of({0, 1, 2}, 0, 12));
 }
 
+TEST_CASE("logits come in equal chunks of up to 256 MiB") {
+  const nn::Head<bf16, Cuda> head({.width = 8, .vocab_size = 5120});
+  CHECK(head.logits_stride() == 5120);
+  CHECK(head.chunk(131072) == 22016);  // six; at the most that fits, 26112, a sixth of 512 would be left
+  CHECK(head.chunk(26112) == 26112);
+  CHECK(head.chunk(100) == 512);
+  const nn::Head<float, Cuda> wide({.width = 8, .vocab_size = 50257});
+  CHECK(wide.logits_stride() == 50304);
+  CHECK(wide.chunk(131072) == 1024);
+}
+
 TEST_CASE("losses are read while the next step is under way") {
   const Cuda& device = test::cuda_device();
   nn::TransformerStack<float, Cuda, nn::LayerNorm, nn::Mlp> model(seed_config, device);

@@ -52,11 +52,13 @@ struct Item {
 }  // namespace emulator
 
 struct CUstream_st {
+  int device = 0;
   std::deque<emulator::Item> queue;
   std::shared_ptr<emulator::Capture> capture;
   cudaError_t error = cudaSuccess;
 };
 struct CUevent_st {
+  int device = 0;
   std::shared_ptr<emulator::Mark> mark;
   bool timing = true;
 };
@@ -119,6 +121,9 @@ Runtime& runtime() {
 }
 
 using Lock = std::lock_guard<std::recursive_mutex>;
+
+constexpr int device_count = 2;
+thread_local int current_device = 0;
 
 cudaError_t failed(cudaError_t error) {
   if (error != cudaSuccess) runtime().last = error;
@@ -266,6 +271,7 @@ DeviceShare device_share(std::uintptr_t begin, std::size_t bytes) {
 
 cudaError_t launch(const void* kernel, dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                    std::function<void()> thread) {
+  if (stream != nullptr && stream->device != current_device) return failed(cudaErrorInvalidResourceHandle);
   const cudaDeviceProp& device = properties();
   const auto limit = [&](int i) { return static_cast<unsigned>(device.maxGridSize[i]); };
   if (threads < 1 || threads > device.maxThreadsPerBlock || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
@@ -362,21 +368,25 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = emulator::device_count;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = emulator::current_device;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : emulator::failed(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= emulator::device_count) return emulator::failed(cudaErrorInvalidDevice);
+  emulator::current_device = device;
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (device != 0) return emulator::failed(cudaErrorInvalidDevice);
+  if (device < 0 || device >= emulator::device_count) return emulator::failed(cudaErrorInvalidDevice);
   *properties = runtime().properties;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return emulator::failed(cudaErrorInvalidDevice);
+  if (device < 0 || device >= emulator::device_count) return emulator::failed(cudaErrorInvalidDevice);
   const cudaDeviceProp& p = runtime().properties;
   switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock:
@@ -459,7 +469,8 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice)
     return emulator::failed(cudaErrorInvalidValue);
-  if (properties->location.id != 0) return emulator::failed(cudaErrorInvalidDevice);
+  if (properties->location.id < 0 || properties->location.id >= emulator::device_count)
+    return emulator::failed(cudaErrorInvalidDevice);
   *pool = new CUmemPoolHandle_st;
   return cudaSuccess;
 }
@@ -543,6 +554,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWith
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned /*flags*/) {
   const Lock lock(runtime().mutex);
   *stream = new CUstream_st;
+  (*stream)->device = emulator::current_device;
   runtime().streams.insert(*stream);
   return cudaSuccess;
 }
@@ -591,6 +603,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t to, cudaEvent_t event, unsigned /*f
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;
+  (*event)->device = emulator::current_device;
   (*event)->timing = (flags & cudaEventDisableTiming) == 0;
   return cudaSuccess;
 }
@@ -601,6 +614,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t to) {
   const Lock lock(runtime().mutex);
   CUstream_st& stream = emulator::stream_of(to);
+  if (to != nullptr && event->device != stream.device) return emulator::failed(cudaErrorInvalidResourceHandle);
   const auto mark = std::make_shared<emulator::Mark>();
   mark->stream = to;
   mark->capture = stream.capture;

@@ -40,7 +40,7 @@ struct CudaProperties {
 
 /// One stream of one GPU, and memory from a pool of its own. Copies of a Cuda share one context; work given to them
 /// runs in order and behind the host's back: only synchronize(), copies to the host and Readback::wait() wait for it. A
-/// context serves one host thread at a time, and makes its GPU that thread's current one when it is made.
+/// context serves one host thread at a time, and makes its GPU that thread's current one whenever it is given work.
 class Cuda {
  public:
   /// What programs call it.
@@ -90,8 +90,9 @@ class Cuda {
   };
   /// `mark` becomes the end of what this was given so far. @throws CudaError
   void mark(Mark& mark) const {
+    cudaStream_t const order = stream();
     if (mark.event_ == nullptr) mark.event_ = cuda::make_event();
-    STORYLM_CUDA_CHECK(cudaEventRecord(mark.event_.get(), stream()));
+    STORYLM_CUDA_CHECK(cudaEventRecord(mark.event_.get(), order));
   }
   /// What comes before `mark`, on any stream, comes before what this is given next. A mark never set is no wait.
   /// @throws CudaError
@@ -132,8 +133,12 @@ class Cuda {
   /// Work that is given to the device again and again.
   class Recording;
 
-  /// The order its work runs in.
-  [[nodiscard]] cudaStream_t stream() const noexcept { return context_->memory.stream; }
+  /// The order its work runs in. Makes its GPU the calling thread's current one: launches and events need that, and
+  /// another Cuda may have been made since. @throws CudaError
+  [[nodiscard]] cudaStream_t stream() const {
+    STORYLM_CUDA_CHECK(cudaSetDevice(context_->options.device));
+    return context_->memory.stream;
+  }
   /// As given.
   [[nodiscard]] const CudaOptions& options() const noexcept { return context_->options; }
   /// Of the GPU.
@@ -147,7 +152,10 @@ class Cuda {
   template <class T>
   [[nodiscard]] T& service() const {
     auto& slot = context_->services[std::type_index(typeid(T))];
-    if (slot == nullptr) slot = std::make_shared<T>(*this);
+    if (slot == nullptr) {
+      static_cast<void>(stream());
+      slot = std::make_shared<T>(*this);
+    }
     return *static_cast<T*>(slot.get());
   }
 
@@ -200,8 +208,16 @@ class Cuda {
 class Cuda::Readback {
  public:
   /// Room for `bytes`. @throws CudaError
-  Readback(const Cuda& device, std::size_t bytes)
-      : device_(device), bytes_(bytes), memory_(cuda::make_pinned(bytes)), done_(cuda::make_event()) {}
+  Readback(const Cuda& device, std::size_t bytes) : device_(device), bytes_(bytes) {
+    static_cast<void>(device.stream());
+    memory_ = cuda::make_pinned(bytes);
+    done_ = cuda::make_event();
+  }
+  Readback(Readback&&) noexcept = default;             ///< with what is under way
+  Readback& operator=(Readback&&) noexcept = default;  ///< with what is under way
+  ~Readback() {
+    if (done_ != nullptr) static_cast<void>(cudaEventSynchronize(done_.get()));  // a copy may still write
+  }
 
   /// Orders the copy of what `from` will be when the work given to the device so far is done. @throws CudaError
   void post(const void* from) {
@@ -301,13 +317,14 @@ inline void Cuda::copy_from_host(void* to, const void* from, std::size_t bytes) 
   if (bytes == 0) return;
   expects<CudaError>(!context_->recording, "cuda", "a copy from the host cannot be recorded: ", bytes, " bytes");
   Staging& staging = context_->staging;
+  cudaStream_t const order = stream();
   if (staging.memory == nullptr) {
     staging.memory = cuda::make_pinned(Staging::parts * Staging::part_bytes);
     for (auto& event : staging.free) event = cuda::make_event();
   }
   for (std::size_t done = 0; done < bytes;) {
     if (staging.used == Staging::part_bytes) {  // an event that was never recorded is over
-      STORYLM_CUDA_CHECK(cudaEventRecord(staging.free[staging.part].get(), stream()));
+      STORYLM_CUDA_CHECK(cudaEventRecord(staging.free[staging.part].get(), order));
       staging.part = (staging.part + 1) % Staging::parts;
       staging.used = 0;
       STORYLM_CUDA_CHECK(cudaEventSynchronize(staging.free[staging.part].get()));
@@ -317,7 +334,7 @@ inline void Cuda::copy_from_host(void* to, const void* from, std::size_t bytes) 
         static_cast<std::byte*>(staging.memory.get()) + staging.part * Staging::part_bytes + staging.used;
     std::memcpy(pinned, static_cast<const std::byte*>(from) + done, count);
     STORYLM_CUDA_CHECK(
-        cudaMemcpyAsync(static_cast<std::byte*>(to) + done, pinned, count, cudaMemcpyHostToDevice, stream()));
+        cudaMemcpyAsync(static_cast<std::byte*>(to) + done, pinned, count, cudaMemcpyHostToDevice, order));
     staging.used += count;
     done += count;
   }

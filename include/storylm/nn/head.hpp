@@ -45,12 +45,15 @@ class Head {
     if (options.bias) bias.emplace(Shape{options.vocab_size});
   }
 
-  /// Tokens whose logits are in memory at once: few enough for a CPU's caches, enough to fill a GPU.
-  [[nodiscard]] index_t chunk() const {
+  /// How many of `rows` tokens have their logits in memory at once: few enough for a CPU's caches; on a GPU enough to
+  /// fill it, up to 256 MiB, and all chunks alike, for a small last one would leave it half idle.
+  [[nodiscard]] index_t chunk(index_t rows) const {
     if constexpr (D::host_memory) return 1024;
-    constexpr index_t most_bytes = index_t{256} << 20U;
-    constexpr index_t rows = 512;
-    return std::max(rows, most_bytes / (logits_stride() * static_cast<index_t>(sizeof(Element))) / rows * rows);
+    constexpr index_t multiple = 512;
+    const index_t row_bytes = logits_stride() * static_cast<index_t>(sizeof(Element));
+    const index_t most = std::max(multiple, (index_t{256} << 20U) / row_bytes / multiple * multiple);
+    const index_t chunks = std::max<index_t>(1, (rows + most - 1) / most);
+    return ((rows + chunks - 1) / chunks + multiple - 1) / multiple * multiple;
   }
   /// Elements from one row of logits to the next: on a GPU rows begin on 256-byte boundaries, for vector accesses and
   /// tensor cores (50257 is no such number).
@@ -85,7 +88,7 @@ class Head {
       if (bias) pass.device.fill_zero(cache->dbias.data(), cache->dbias.bytes());
     }
     auto scratch = pass.device.scratch();
-    const index_t chunk_rows = chunk();
+    const index_t chunk_rows = chunk(hidden.rows);
     const index_t most = std::min(chunk_rows, hidden.rows);
     auto* const memory = scratch.template take<Element>(most * logits_stride());  // (most, vocab_size)
     auto* const losses = scratch.template take<accumulator_t<Element>>(most);     // (most)
