@@ -244,17 +244,24 @@ class Training {
     const StepBatch& batch = loader_.next();
     step_.begin(batch, schedule_.lr());
     if constexpr (scales_loss) scaler_.begin(step_);
-    for (const auto& micro : batch) {
-      gradients_.run(step_.pass(micro), [&] {
-        model_.forward(micro, step_);
-        model_.backward(micro, step_);
-      });
-    }
-    update_.run(device_, [&] {
+    const auto gradients = [&](const Packed<Cpu>& micro) {
+      model_.forward(micro, step_);
+      model_.backward(micro, step_);
+    };
+    const auto update = [&] {
       optim::clip_grad_norm(model_.parameters(), flags_.clip_norm, step_);
       optimizer_.step(step_);
       if constexpr (scales_loss) scaler_.update(step_);
-    });
+    };
+    if (batch.size() == 1) {
+      whole_.run(step_.pass(batch[0]), [&] {
+        gradients(batch[0]);
+        update();
+      });
+    } else {
+      for (const auto& micro : batch) gradients_.run(step_.pass(micro), [&] { gradients(micro); });
+      update_.run(device_, update);
+    }
     step_.post_result();
     given_.push_back({.epoch = batch.epoch() + 1, .tokens = batch.targets(), .start = start});
     saved_ = false;
@@ -379,8 +386,9 @@ class Training {
   StoryLoader<TokenFile> loader_;
   StoryLoader<TokenFile> validation_;
   train::Step<Model> step_;
-  train::Recordings<Device> gradients_;  // forward and backward of a micro-batch
-  train::Recordings<Device> update_;     // what follows them
+  train::Recordings<Device> whole_;      // a step of one micro-batch
+  train::Recordings<Device> gradients_;  // of several: forward and backward of one
+  train::Recordings<Device> update_;     // and what follows them
   evaluate::LossMeter<Model> validation_loss_;
   Generator<Model> generator_;
   train::History history_;

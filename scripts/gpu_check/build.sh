@@ -76,7 +76,7 @@ build_with_cmake() {
   [ -d build/carry ] && prefix=("-DCMAKE_PREFIX_PATH=$PWD/build/carry" "-DBOOST_ROOT=$PWD/build/carry")
   [ "$emulated" = on ] && cuda=OFF
   cmake -S . -B "$folder/cmake" "${generator[@]}" "${prefix[@]}" -DCMAKE_BUILD_TYPE=Release -DSTORYLM_CUDA=$cuda \
-    -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_INSTALL=OFF || return 3
+    -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_INSTALL=OFF -DCMAKE_CUDA_FLAGS=-lineinfo || return 3
   if [ "$emulated" = on ]; then
     bin=$folder/cmake/bin/emulated
     for program in $programs; do targets+=("emulated_$program"); done
@@ -120,7 +120,7 @@ build_without_cmake() {
     kernels=$(grep "^template struct kernel<op::$op, Cuda," $list)
     from=$(printf '%s\n' "$kernels" | sed -n 's#.*// \([a-z0-9_]*\.cuh\)$#\1#p' | head -n 1)
     printf '#include <storylm/kernels/cuda/%s>\nnamespace storylm {\n%s\n}\n' "${from:-$op.cuh}" "$kernels" > "$at/$op.cu"
-    echo "$nvcc -std=c++20 -O3 --expt-relaxed-constexpr -arch=$arch -DSTORYLM_WITH_CUDA -Iinclude -I$(dirname "$header")" \
+    echo "$nvcc -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr -arch=$arch -DSTORYLM_WITH_CUDA -Iinclude -I$(dirname "$header")" \
       "-c $at/$op.cu -o $objects/kernel_$op.o" >> "$commands"
   done < <(sed -n 's/^template struct kernel<op::\([a-z0-9_]*\), Cuda,.*/\1/p' $list | sort -u)
   for program in $programs; do echo "$cxx -c benchmarks/$program.cpp -o $at/$program.o" >> "$commands"; done
