@@ -169,7 +169,7 @@ class SampleChunks {
       });
       largest = block_max(mine);
     }
-    if (thread_index() == 0) shared_.count = 0;
+    if (thread_index() == 0) shared_.count = 0;  // all have seen the last one, and will see this: a look has barriers
     double threshold = 0.0;
     if (find_threshold(largest, threshold)) {
       const SampleBound bound(threshold);
@@ -266,7 +266,6 @@ class SampleChunks {
   /// The remaining tokens that are wanted, in any order.
   template <class Wanted>
   __device__ __forceinline__ void collect(Wanted wanted) {
-    sync_block();  // the count is 0, and the chunk before is done with
     row_.for_each([&](int id, const SampleLogit& logit) {
       if (!remains(id, logit) || !wanted(id, logit)) return;
       const int at = atomic_add(&shared_.count, 1);
