@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <storylm/kernels/cuda/cublaslt.hpp>
+#include <storylm/kernels/cuda/cublaslt_relu.hpp>
 #include <storylm/ops/linear_activation.hpp>
 #include <storylm/ops/linear_gradient.hpp>
 #include <storylm/ops/matmul.hpp>
@@ -86,6 +87,10 @@ struct Layer {
     const auto kept = saved.shape()[1] == 0 ? MatrixView<T>{} : saved.matrix();
     ops::linear_activation(device, y.matrix(), kept, x.matrix(), std::as_const(weight).matrix(),
                            with_bias ? bias.data() : nullptr, activation, dropout, batch, row_invariant);
+    backward(device, activation, dropout, batch);
+  }
+  void backward(const D& device, Activation activation, const DropoutSpec& dropout, const PackedView& batch) {
+    const auto kept = saved.shape()[1] == 0 ? MatrixView<T>{} : saved.matrix();
     ops::linear_activation_backward(device, dpre.matrix(), dy.matrix(), std::as_const(down).matrix(), y.matrix(), kept,
                                     activation, dropout, batch);
   }
@@ -124,6 +129,32 @@ void check_linear_activation(const Cuda& device, Activation activation, double p
   check_close<T>("dpre", without_tail(dpre, batch.tokens() * width), cpu.dpre.to_host(), 2.0);
   for (auto i = static_cast<std::size_t>(batch.tokens() * width); i < dpre.size(); ++i) CHECK(dpre[i] == 0.0);
 }
+
+/// A ReLU with dropout on a context of its own, its forward done.
+template <class T>
+struct ReluOnNewContext {
+  Cuda device;
+  TwinBatch batch{{3, 0, 1, 7}};
+  TwinState state;
+  Layer<T, Cuda> layer;
+
+  ReluOnNewContext()
+      : layer(device, batch.rows(), 24, 136, 40, Activation::relu,
+              [](Shape shape, unsigned seed) { return to_cuda<T>(normal_values<T>(shape.size(), seed, 0.4), shape); }) {
+    cuda_device().synchronize();
+    ops::linear_activation(device, layer.y.matrix(), layer.saved.matrix(), layer.x.matrix(),
+                           std::as_const(layer.weight).matrix(), layer.bias.data(), Activation::relu, dropout(),
+                           batch.device(), false);
+  }
+  [[nodiscard]] DropoutSpec dropout() { return {.probability = 0.1, .seed = 11, .site = 3, .state = state.device()}; }
+  void backward() { layer.backward(device, Activation::relu, dropout(), batch.device()); }
+  /// The bits of dpre, which is forgotten.
+  [[nodiscard]] std::vector<std::uint8_t> result() {
+    auto bits = bits_of(layer.dpre.to_host());
+    device.fill_zero(layer.dpre.data(), layer.dpre.bytes());
+    return bits;
+  }
+};
 
 }  // namespace
 
@@ -212,7 +243,74 @@ TEST_CASE_TEMPLATE("op::linear_activation: on an older GPU, and without cuBLASLt
   check_linear_activations<T>(Cuda{});
   emulator::matmul_offer().no_epilogues = 0;
 }
+
+TEST_CASE_TEMPLATE("op::linear_activation: with a cuBLASLt that does ReLU's backward otherwise", T,
+                   STORYLM_CUDA_DTYPES) {
+  for (const auto otherwise : {emulator::ReluBackward::highest_bit_first, emulator::ReluBackward::without_alpha}) {
+    for (const int major : {8, 9}) {
+      CAPTURE(static_cast<int>(otherwise));
+      CAPTURE(major);
+      emulator::properties().major = major;
+      emulator::matmul_offer().relu_backward = otherwise;
+      const Cuda device;
+      check_linear_activations<T>(device);
+      CHECK(!device.service<cuda::ReluBackwardCheck<T>>().as_written());
+      emulator::matmul_offer().relu_backward = {};
+    }
+  }
+  emulator::properties().major = 9;
+}
+
+TEST_CASE_TEMPLATE("op::linear_activation: what a ReLU's backward costs", T, STORYLM_CUDA_DTYPES) {
+  const auto check = [](ReluOnNewContext<T>& relu, std::uint64_t products_now, std::uint64_t launches_now) {
+    relu.device.synchronize();  // launches count when they are done
+    const std::uint64_t products = emulator::matmul_offer().products;
+    const std::uint64_t launches = emulator::launches();
+    relu.backward();
+    relu.device.synchronize();
+    CHECK(emulator::matmul_offer().products - products == products_now);
+    CHECK(emulator::launches() - launches == launches_now);
+  };
+  ReluOnNewContext<T> usual;
+  check(usual, 2, 0);  // the first tries it out
+  check(usual, 1, 0);
+  CHECK(usual.device.template service<cuda::ReluBackwardCheck<T>>().as_written());
+
+  emulator::matmul_offer().relu_backward = emulator::ReluBackward::highest_bit_first;
+  ReluOnNewContext<T> otherwise;
+  check(otherwise, 2, 1);
+  check(otherwise, 1, 1);
+  emulator::matmul_offer().relu_backward = {};
+  check(otherwise, 1, 1);  // once and for all
+}
 #endif
+
+TEST_CASE_TEMPLATE("op::linear_activation: a ReLU's first backward cannot be recorded, and later ones do the same", T,
+                   STORYLM_CUDA_DTYPES) {
+  const auto check = [] {
+    ReluOnNewContext<T> relu;
+    STORYLM_CUDA_CHECK(cudaStreamBeginCapture(relu.device.stream(), cudaStreamCaptureModeThreadLocal));
+    CHECK_THROWS_WITH_AS(relu.backward(), doctest::Contains("first backward of a ReLU"), CudaError);
+    cudaGraph_t graph{};
+    STORYLM_CUDA_CHECK(cudaStreamEndCapture(relu.device.stream(), &graph));
+    STORYLM_CUDA_CHECK(cudaGraphDestroy(graph));
+    relu.backward();
+    const auto expected = relu.result();
+    Cuda::Recording recording;  // by itself and on another context too
+    ReluOnNewContext<T> recorded;
+    for (int i = 0; i < 4; ++i) {
+      recording.run(recorded.device, [&] { recorded.backward(); });
+      CHECK(recorded.result() == expected);
+    }
+    CHECK(recording.recorded());
+  };
+  check();
+#if __has_include(<emulator/engine.hpp>)
+  emulator::matmul_offer().relu_backward = emulator::ReluBackward::highest_bit_first;
+  check();
+  emulator::matmul_offer().relu_backward = {};
+#endif
+}
 
 TEST_CASE("op::linear_activation: a ReLU's bits, ours and cuBLASLt's, lie the same way") {
   // Ours are written where dropout is on, and read by cuBLASLt: so the two must agree on a real GPU above all.
@@ -230,6 +328,8 @@ TEST_CASE("op::linear_activation: a ReLU's bits, ours and cuBLASLt's, lie the sa
   auto z = poisoned<bf16>({rows, width});
   ops::linear_activation(cuda_device(), z.matrix(), ours.matrix(), x.matrix(), weight.matrix(), nullptr,
                          Activation::relu, {}, {}, true);
+  CHECK(cuda_device().service<cuda::ReluBackwardCheck<bf16>>().as_written());
+  CHECK(cuda_device().service<cuda::ReluBackwardCheck<half>>().as_written());
   const auto a = bits_of(theirs.to_host());
   const auto b = bits_of(ours.to_host());
   const auto values = to_doubles(z);

@@ -241,16 +241,20 @@ struct Call {
   int id;
   unsigned char* workspace;
   std::size_t workspace_bytes;
+  emulator::ReluBackward relu_backward;
 };
 
 void multiply(const Call& call) {
-  const auto& [p, alpha, beta, a_data, b_data, c_data, d_data, id, workspace, workspace_bytes] = call;
+  const auto& [p, given_alpha, beta, a_data, b_data, c_data, d_data, id, workspace, workspace_bytes, relu_backward] =
+      call;
   const auto& [desc, a_layout, b_layout, c_layout, d_layout, m, n, k] = p;
   // nobody may count on what the workspace held; all of it would take longer than the product
   if (workspace != nullptr) std::memset(workspace, 0xFF, std::min(workspace_bytes, std::size_t{1} << 16U));
   const std::vector<float> a = dense(a_data, a_layout, desc.transa, m, k);
   const std::vector<float> b = dense(b_data, b_layout, desc.transb, k, n);
   const Epilogue e = parts(desc.epilogue);
+  const float alpha = e.drelu && relu_backward == emulator::ReluBackward::without_alpha ? 1.0F : given_alpha;
+  const Index first_bit = relu_backward == emulator::ReluBackward::highest_bit_first ? 7 : 0;
   const std::uint32_t type = d_layout.type;
   auto* const bits = static_cast<unsigned char*>(desc.aux);
   std::vector<float> sums(static_cast<std::size_t>(m), 0.0F);
@@ -288,7 +292,7 @@ void multiply(const Call& call) {
         if (e.aux) store(desc.aux, type, bit, value);
         value = gelu(value);
       } else if (e.drelu) {
-        value = ((bits[bit / 8] >> static_cast<unsigned>(bit % 8)) & 1U) != 0 ? value : 0.0F;
+        value = ((bits[bit / 8] >> static_cast<unsigned>(bit % 8 ^ first_bit)) & 1U) != 0 ? value : 0.0F;
       } else if (e.dgelu) {
         value *= gelu_slope(load(desc.aux, type, bit));
       }
@@ -499,7 +503,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
             .d = d,
             .id = static_cast<int>(algo->data[1]),
             .workspace = static_cast<unsigned char*>(workspace),
-            .workspace_bytes = workspace_bytes};
+            .workspace_bytes = workspace_bytes,
+            .relu_backward = emulator::matmul_offer().relu_backward};
   static_cast<void>(check(call.p));
   const Epilogue e = parts(desc->epilogue);
   if (call.beta != 0.0F && c == nullptr) return CUBLAS_STATUS_INVALID_VALUE;

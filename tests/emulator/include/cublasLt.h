@@ -146,11 +146,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
 
 namespace emulator {
 
-/// What the stand-in's heuristics offer; tests change it to see what happens where a library has less to offer.
+/// How the stand-in does ReLU's backward.
+enum class ReluBackward {
+  lowest_bit_first,   ///< as cuBLASLt is taken to do it
+  highest_bit_first,  ///< each byte's bits the other way round
+  without_alpha       ///< the product is not scaled
+};
+/// What the stand-in's heuristics offer; tests change it to see what happens where a library has less to offer, or does
+/// what the documentation leaves open in another way.
 struct MatmulOffer {
   std::uint32_t no_epilogues = 0;  ///< bits of cublasLtEpilogue_t whose products are refused
   int first = 0;                   ///< algorithm that is proposed first
   std::uint64_t products = 0;      ///< counts cublasLtMatmul's calls
+  ReluBackward relu_backward = ReluBackward::lowest_bit_first;  ///< of products submitted from now on
 };
 MatmulOffer& matmul_offer();
 

@@ -5,6 +5,7 @@
 
 #include <storylm/kernels/cuda/activation.hpp>
 #include <storylm/kernels/cuda/cublaslt.hpp>
+#include <storylm/kernels/cuda/cublaslt_relu.hpp>
 #include <storylm/kernels/cuda/dropout.cuh>
 #include <storylm/kernels/cuda/elementwise.cuh>
 #include <storylm/kernels/cuda/linear_activation.hpp>
@@ -14,7 +15,7 @@
 namespace storylm {
 namespace cuda {
 
-/// y = dropout(max(y, 0)) in place; bits: where that is positive, as cuBLASLt's DRELU reads it.
+/// y = dropout(max(y, 0)) in place; bits: where that is positive, as cuBLASLt's DRELU reads it (ReluBackwardCheck).
 template <Element T>
 __global__ void __launch_bounds__(elementwise_threads)
     relu_bits_kernel(MatrixView<T> y, unsigned char* bits, index_t row_bytes, DropoutArguments dropout,
@@ -112,7 +113,9 @@ void kernel<op::linear_activation, Cuda, T>::backward(const Cuda& device, Matrix
         {.alpha = static_cast<float>(dropout.scale()), .aux = aux, .stride_aux = cuda::aux_stride(saved, activation)});
   };
   if (dy.cols > 0) {
-    if (relu && product(cuda::epilogue::ReluBackward{})) return;
+    if (relu && device.service<cuda::ReluBackwardCheck<T>>().as_written() && product(cuda::epilogue::ReluBackward{})) {
+      return;
+    }
     const bool in_product =
         !relu && !dropout.active() && cuda::fuses_activation<T>(activation, device.properties().capability);
     if (in_product && product(cuda::epilogue::GeluBackward{})) {

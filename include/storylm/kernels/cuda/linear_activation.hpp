@@ -23,7 +23,8 @@ struct kernel<op::linear_activation, Cuda, T> {
                   MatrixView<const T> weight, const T* bias, Activation activation, const DropoutSpec& dropout,
                   const PackedView& batch, bool row_invariant);
 
-  /// dpre (tokens, width) = f' dropout'(dy weight).
+  /// dpre (tokens, width) = f' dropout'(dy weight). The first one of a ReLU in a context waits for the device: it tries
+  /// out how cuBLASLt reads the bits. @throws CudaError also where that first one is recorded
   static void backward(const Cuda& device, MatrixView<T> dpre, MatrixView<const T> dy, MatrixView<const T> weight,
                        MatrixView<const T> y, MatrixView<const T> saved, Activation activation,
                        const DropoutSpec& dropout, const PackedView& batch);
