@@ -329,7 +329,7 @@ TEST_CASE("op::linear_activation: a ReLU's bits, ours and cuBLASLt's, lie the sa
   ops::linear_activation(cuda_device(), z.matrix(), ours.matrix(), x.matrix(), weight.matrix(), nullptr,
                          Activation::relu, {}, {}, true);
   CHECK(cuda_device().service<cuda::ReluBackwardCheck<bf16>>().as_written());
-  CHECK(cuda_device().service<cuda::ReluBackwardCheck<half>>().as_written());
+  CHECK(cuda_device().service<cuda::ReluBackwardCheck<storylm::half>>().as_written());
   const auto a = bits_of(theirs.to_host());
   const auto b = bits_of(ours.to_host());
   const auto values = to_doubles(z);

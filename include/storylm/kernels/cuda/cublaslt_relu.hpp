@@ -13,7 +13,7 @@
 namespace storylm::cuda {
 
 /// The answer for one dtype in one context, a service of Cuda. Where the two differed, gradients would be wrong and
-/// nothing else would show it; the order of the bits is no part of cuBLASLt's documentation.
+/// nothing else would show it; cuBLASLt's documentation speaks of a mask of bits, and not of their order.
 ///
 /// Products with the epilogue and without round differently, so the answer must not depend on when it is asked for: one
 /// small product finds it, when the first backward runs, and the host waits for it that once. That cannot be recorded.
