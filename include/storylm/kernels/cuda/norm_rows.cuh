@@ -57,8 +57,17 @@ struct NormMask {
   bool drops = false;  ///< false: the batch is not looked at
 };
 
+/// x += dropout(added), eight columns of the sum, which is stored: rounded as it is stored, for backward sees it so.
+template <Element T>
+__device__ __forceinline__ void norm_sum(const NormForward<T>& a, const NormMask& mask, index_t row, int column,
+                                         int count, bool aligned, float (&added)[8], float (&x)[8]) {
+  if (mask.drops) drop8(added, mask.key, a.dropout, mask.token, column / group_columns);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) x[i] = to_float(from_float<T>(x[i] + added[i]));
+  store8(a.sum.data + row * a.sum.stride + column, count, aligned, x);
+}
+
 /// x = eight columns of what is normalised: residual, or the sum, which is stored. Columns from `count` on are zero.
-/// The sum is rounded as it is stored, for backward sees it so.
 template <Element T>
 __device__ __forceinline__ void norm_input(const NormForward<T>& a, const NormMask& mask, index_t row, int column,
                                            int count, bool aligned, float (&x)[8]) {
@@ -66,10 +75,7 @@ __device__ __forceinline__ void norm_input(const NormForward<T>& a, const NormMa
   if (a.branch.data == nullptr) return;
   float added[8];
   load8(a.branch.data + row * a.branch.stride + column, count, aligned, added);
-  if (mask.drops) drop8(added, mask.key, a.dropout, mask.token, column / group_columns);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) x[i] = to_float(from_float<T>(x[i] + added[i]));
-  store8(a.sum.data + row * a.sum.stride + column, count, aligned, x);
+  norm_sum(a, mask, row, column, count, aligned, added, x);
 }
 
 /// y = (x - mean) inverse weight + bias of eight columns.
@@ -85,24 +91,63 @@ __device__ __forceinline__ void norm_output(const NormForward<T>& a, index_t row
   store8(a.y.data + row * a.y.stride + column, count, aligned, x);
 }
 
-/// A warp takes one row after another; a lane has columns 8 (lane + 32 n) to + 7, n < groups, of those there are.
+/// Blocks of norm_kernel that a multiprocessor is to hold at least: as many as leave it registers enough.
+template <Element T, int groups>
+inline constexpr int norm_blocks = groups <= 2 ? (sizeof(T) == 2 ? 4 : 3) : 2;
+
+/// A warp takes one row after another; a lane has columns 8 (lane + 32 n) to + 7, n < groups, of those there are. With
+/// up to four groups the row has more columns than groups - 1 hold.
 template <bool centred, Element T, int groups>
-__global__ void __launch_bounds__(norm_threads, groups <= 2 ? 4 : 2) norm_kernel(NormForward<T> a) {
+__global__ void __launch_bounds__(norm_threads, norm_blocks<T, groups>) norm_kernel(NormForward<T> a) {
+  // Groups of a row that are loaded before the first of them is stored: loads after a store would wait for it. More
+  // than these do not fit in registers.
+  constexpr int together = groups > 4 ? 1 : std::min(groups, 8 / static_cast<int>(sizeof(T)));
+  constexpr int full = groups > 4 ? 0 : groups - 1;  // groups that every lane has
   const auto width = static_cast<int>(a.y.cols);
   const auto divisor = static_cast<float>(width);
+  const int lane_column = lane_index() * group_columns;
+  const auto there = [&](int n) { return n < full || lane_column + n * warp_columns < width; };
+  const bool with_branch = a.branch.data != nullptr;
   NormMask mask;
-  mask.drops = a.branch.data != nullptr && a.dropout.threshold != 0;
+  mask.drops = with_branch && a.dropout.threshold != 0;
   if (mask.drops) mask.key = dropout_key(a.dropout);
   const index_t step = index_t{grid_x()} * norm_warps;
   for (index_t row = index_t{block_x()} * norm_warps + warp_index(); row < a.y.rows; row += step) {
-    if (mask.drops) mask.token = token_of_row(a.batch, row);
     float x[groups][8];
     float mean = 0.0F;
+    if constexpr (together > 1) {
 #pragma unroll
-    for (int n = 0; n < groups; ++n) {
-      const int column = (lane_index() + 32 * n) * group_columns;
-      if (column < width) {
-        norm_input(a, mask, row, column, group_columns, true, x[n]);
+      for (int first = 0; first < groups; first += together) {
+        RawGroup<T> residual[together];
+        RawGroup<T> branch[together];
+#pragma unroll
+        for (int n = 0; n < together && first + n < groups; ++n) {
+          // Another group instead of one that is not there: with branches, few loads would be under way together.
+          const int column = there(first + n) ? lane_column + (first + n) * warp_columns : 0;
+          residual[n] = load_raw8(a.residual.data + row * a.residual.stride + column);
+          if (with_branch) branch[n] = load_raw8(a.branch.data + row * a.branch.stride + column);
+        }
+        if (mask.drops && first == 0) mask.token = token_of_row(a.batch, row);
+#pragma unroll
+        for (int n = 0; n < together && first + n < groups; ++n) {
+          if (!there(first + n)) continue;
+          float(&sum)[8] = x[first + n];
+          load8(residual[n], sum);
+          if (with_branch) {
+            float added[8];
+            load8(branch[n], added);
+            norm_sum(a, mask, row, lane_column + (first + n) * warp_columns, group_columns, true, added, sum);
+          }
+#pragma unroll
+          for (int i = 0; i < 8; ++i) mean += sum[i];
+        }
+      }
+    } else {
+      if (mask.drops) mask.token = token_of_row(a.batch, row);
+#pragma unroll
+      for (int n = 0; n < groups; ++n) {
+        if (!there(n)) continue;
+        norm_input(a, mask, row, lane_column + n * warp_columns, group_columns, true, x[n]);
 #pragma unroll
         for (int i = 0; i < 8; ++i) mean += x[n][i];
       }
@@ -111,7 +156,7 @@ __global__ void __launch_bounds__(norm_threads, groups <= 2 ? 4 : 2) norm_kernel
     float squares = 0.0F;
 #pragma unroll
     for (int n = 0; n < groups; ++n) {
-      if ((lane_index() + 32 * n) * group_columns < width) {
+      if (there(n)) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) squares += (x[n][i] - mean) * (x[n][i] - mean);
       }
@@ -119,8 +164,7 @@ __global__ void __launch_bounds__(norm_threads, groups <= 2 ? 4 : 2) norm_kernel
     const float inverse = 1.0F / std::sqrt(warp_sum(squares) / divisor + a.eps);
 #pragma unroll
     for (int n = 0; n < groups; ++n) {
-      const int column = (lane_index() + 32 * n) * group_columns;
-      if (column < width) norm_output(a, row, column, group_columns, true, mean, inverse, x[n]);
+      if (there(n)) norm_output(a, row, lane_column + n * warp_columns, group_columns, true, mean, inverse, x[n]);
     }
     if (lane_index() == 0) {
       float* const stats = a.stats.data + row * a.stats.stride;
@@ -214,12 +258,6 @@ __device__ __forceinline__ void team_sums(float& a, float& b, int slot) {
   }
 }
 
-/// Eight elements as they lie in memory.
-template <Element T>
-struct RawGroup {
-  Bytes16 parts[sizeof(T) * group_columns / sizeof(Bytes16)];
-};
-
 struct NormPartials;
 /// Teams of `team` warps take turns on the block's rows; a lane has `groups` groups of columns, 32 team apart. Writes
 /// partial (2, parts, width): the block's share of dweight and of dbias.
@@ -250,8 +288,8 @@ __global__ void __launch_bounds__(norm_threads)
     for (int n = 0; n < groups; ++n) {
       const int column = member * group_columns + n * team_columns;
       if (column < width) {
-        next_dy[n] = *reinterpret_cast<const RawGroup<T>*>(a.dy.data + row * a.dy.stride + column);
-        next_sum[n] = *reinterpret_cast<const RawGroup<T>*>(a.sum.data + row * a.sum.stride + column);
+        next_dy[n] = load_raw8(a.dy.data + row * a.dy.stride + column);
+        next_sum[n] = load_raw8(a.sum.data + row * a.sum.stride + column);
       }
     }
     const float* const stats = a.stats.data + row * a.stats.stride;
@@ -276,8 +314,8 @@ __global__ void __launch_bounds__(norm_threads)
         const int column = member * group_columns + n * team_columns;
         if (column < width) {
           float w[8];
-          load8(reinterpret_cast<const T*>(next_dy[n].parts), h[n]);
-          load8(reinterpret_cast<const T*>(next_sum[n].parts), x[n]);
+          load8(next_dy[n], h[n]);
+          load8(next_sum[n], x[n]);
           load8(a.weight + column, w);
 #pragma unroll
           for (int i = 0; i < 8; ++i) {
@@ -409,7 +447,8 @@ void normalise_rows(const Cuda& device, const NormForward<T>& a) {
   const auto launch_rows = [&](auto* kernel, const auto&... more) {
     launch(device, kernel, norm_grid(a.y.rows), norm_threads, 0, a, more...);
   };
-  if (!aligned || width > 8 * warp_columns) return launch_rows(norm_any_width_kernel<centred, T>, aligned);
+  if (!aligned || width == 0 || width > 8 * warp_columns)
+    return launch_rows(norm_any_width_kernel<centred, T>, aligned);
   if (width <= warp_columns) return launch_rows(norm_kernel<centred, T, 1>);
   if (width <= 2 * warp_columns) return launch_rows(norm_kernel<centred, T, 2>);
   if (width <= 3 * warp_columns) return launch_rows(norm_kernel<centred, T, 3>);

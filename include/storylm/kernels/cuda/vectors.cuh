@@ -70,6 +70,22 @@ __device__ __forceinline__ void load8(const T* from, int count, bool aligned, fl
   aligned ? load8(from, x) : load8(from, count, x, rest);
 }
 
+/// Eight elements as they lie in memory: to load more before what came first is made use of. A compiler cannot move a
+/// load before a store that might be to the same place.
+template <Element T>
+struct RawGroup {
+  Bytes16 parts[sizeof(T) * group_columns / sizeof(Bytes16)];
+};
+/// Eight elements from a 16-byte boundary on.
+template <Element T>
+__device__ __forceinline__ RawGroup<T> load_raw8(const T* from) {
+  return *reinterpret_cast<const RawGroup<T>*>(from);
+}
+template <Element T>
+__device__ __forceinline__ void load8(const RawGroup<T>& raw, float (&x)[8]) {
+  load8(reinterpret_cast<const T*>(raw.parts), x);
+}
+
 /// Eight elements to a 16-byte boundary.
 template <Element T>
 __device__ __forceinline__ void store8(T* to, const float (&x)[8]) {
