@@ -3,7 +3,8 @@
 # The slower checks, before a change is merged. Warnings are errors.
 #
 #   scripts/check.sh                     all of them
-#   scripts/check.sh format docs ...     these only: format portable clang sanitize tidy docs no_cuda cuda ptx registers
+#   scripts/check.sh format docs ...     these only: format portable clang sanitize tidy docs no_cuda
+#                                        mutations cuda ptx registers
 #
 # The last three need nvcc and no GPU; STORYLM_UPDATE_REGISTERS=1 lets registers write its budget anew.
 set -euo pipefail
@@ -19,14 +20,14 @@ check_format() {
 check_portable() {
   configure build/check/portable -DCMAKE_BUILD_TYPE=Release -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=OFF
   build build/check/portable all
-  run_tests build/check/portable --label-exclude "compile|consumer"
+  run_tests build/check/portable --label-exclude "compile|consumer|mutations"
 }
 
 check_clang() {
   configure build/check/clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++ -DSTORYLM_WERROR=ON \
     -DSTORYLM_CUDA_ARCHITECTURES=80
   build build/check/clang all all_verify_interface_header_sets
-  run_tests build/check/clang
+  run_tests build/check/clang --label-exclude mutations
 }
 
 # Addresses and undefined behaviour, of the CUDA kernels too (on the emulator). Tests labelled slow would take hours here.
@@ -34,7 +35,7 @@ check_sanitize() {
   configure build/check/sanitize --preset sanitize
   build build/check/sanitize all
   ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
-    run_tests build/check/sanitize --label-exclude "slow|compile|consumer"
+    run_tests build/check/sanitize --label-exclude "slow|compile|consumer|mutations"
 }
 
 # Each header as a source of its own, and the programs.
@@ -56,7 +57,7 @@ check_no_cuda() {
   fi
   rm -rf "$folder"
   "${here[@]}" bash -c 'set -euo pipefail; source scripts/common.sh; configure "$0" -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON \
-    -DSTORYLM_INSTALL=OFF; build "$0" all; run_tests "$0" --label-regex emulator' "$folder"
+    -DSTORYLM_INSTALL=OFF; build "$0" all; run_tests "$0" --label-regex emulator --label-exclude mutations' "$folder"
   scripts/check_no_cuda.py "$folder"
 }
 
@@ -65,7 +66,7 @@ check_no_cuda() {
 check_cuda() {
   configure_cuda
   build build/check/cuda all storylm_cuda_headers_alone gpu_training gpu_generation gpu_determinism
-  run_tests build/check/cuda --label-regex "gpu|emulator"
+  run_tests build/check/cuda --label-regex "gpu|emulator" --label-exclude mutations
   scripts/gpu_check.sh --emulated
   configure build/check/cuda_all_major -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=ON \
     -DSTORYLM_CUDA_ARCHITECTURES=all-major
@@ -74,6 +75,13 @@ check_cuda() {
 configure_cuda() {
   configure build/check/cuda -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=ON \
     "-DSTORYLM_CUDA_ARCHITECTURES=80-real;86-real;89-real;90"
+}
+
+# Each barrier and each wait of the kernels left out in turn: some test must notice.
+check_mutations() {
+  configure build/check/mutations -DCMAKE_BUILD_TYPE=Release -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=OFF
+  build build/check/mutations all
+  run_tests build/check/mutations --label-regex mutations
 }
 
 check_ptx() {
@@ -98,7 +106,7 @@ check_docs() {
 
 stages=("$@")
 if [ $# = 0 ]; then
-  stages=(format docs portable clang sanitize tidy no_cuda)
+  stages=(format docs portable clang sanitize tidy no_cuda mutations)
   command -v nvcc >/dev/null && stages+=(cuda ptx registers)
 fi
 for stage in "${stages[@]}"; do

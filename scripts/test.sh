@@ -18,4 +18,4 @@ scripts/setup.sh
 configure build -DCMAKE_BUILD_TYPE=Release -DSTORYLM_BUILD_TESTS=ON -DSTORYLM_BUILD_EXAMPLES=ON \
   -DSTORYLM_WERROR=$werror -DSTORYLM_CUDA_ARCHITECTURES="$(cuda_architectures_here)"
 build build all all_verify_interface_header_sets
-run_tests build
+run_tests build --label-exclude mutations  # those take a while: scripts/check.sh mutations
