@@ -38,6 +38,9 @@ namespace {
 class Remote {
  public:
   static constexpr std::string_view name = "remote";
+  static constexpr bool host_memory = false;
+  using Readback = Cpu::Readback;
+  using Recording = Cpu::Recording;
   struct Context {
     std::size_t largest_copy = 0;
     std::size_t copies = 0;

@@ -199,6 +199,15 @@ TEST_CASE_TEMPLATE("long sequences", T, STORYLM_CUDA_DTYPES) {
   check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 128}, 0.1, {128, 256});
 }
 
+TEST_CASE_TEMPLATE("a thousand tokens", T, STORYLM_CUDA_DTYPES) {
+  for (const index_t head_dim : {index_t{32}, index_t{64}, index_t{128}}) {
+    if (emulated && head_dim != 64) continue;  // minutes
+    const index_t length = emulated ? 520 : 1000;
+    check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = head_dim}, 0.1, {length, 0, 31});
+    if (!emulated) check_against_cpu<T>({.heads = 2, .kv_heads = 1, .head_dim = head_dim}, 0.0, {length, 256});
+  }
+}
+
 TEST_CASE_TEMPLATE("windows", T, STORYLM_CUDA_DTYPES) {
   for (const index_t window : {index_t{1}, index_t{7}, index_t{32}, index_t{33}, index_t{64}, index_t{100}}) {
     check_against_cpu<T>({.heads = 1, .kv_heads = 1, .head_dim = 32, .window = window}, window == 33 ? 0.1 : 0.0,

@@ -213,8 +213,8 @@ class Cuda::Readback {
     memory_ = cuda::make_pinned(bytes);
     done_ = cuda::make_event();
   }
-  Readback(Readback&&) noexcept = default;             ///< with what is under way
-  Readback& operator=(Readback&&) noexcept = default;  ///< with what is under way
+  Readback(Readback&&) noexcept = default;   ///< with what is under way
+  Readback& operator=(Readback&&) = delete;  // what is under way may still be written
   ~Readback() {
     if (done_ != nullptr) static_cast<void>(cudaEventSynchronize(done_.get()));  // a copy may still write
   }
