@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Recordings on a device that records nothing: the work is done each time. What a GPU makes of it: tests/cuda/.
 #include <doctest/doctest.h>
 

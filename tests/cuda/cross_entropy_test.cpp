@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Cross entropy on CUDA: the CPU's in double at every size and stride; a row's bits depend on that row alone.
 #include <algorithm>
 #include <cmath>

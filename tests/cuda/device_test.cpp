@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Cuda as a device: memory, copies through pinned staging, streams and marks, recordings, read-backs, errors.
 #include <cstring>
 #include <numeric>

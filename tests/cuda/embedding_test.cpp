@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Embedding on CUDA: forward, and its gradient, whose sums have an order that nothing but the ids decides.
 #include <algorithm>
 #include <array>

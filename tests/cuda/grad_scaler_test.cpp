@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // LINK: io
 // GradScaler on CUDA is torch.amp.GradScaler step by step, with the optimizer that goes with it.
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // LINK: io
 // TIMEOUT: 900
 // Whole models on CUDA against PyTorch's files: logits, loss, every gradient, ten steps of Adam with clipping.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Adam, SGD and clipping on CUDA: the CPU's in double, masters and their rounded copies, skipped steps, gaps.
 #include <algorithm>
 #include <cmath>

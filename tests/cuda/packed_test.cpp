@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Packed batches on their way to the GPU: rounding, tails, the uploader beside a step.
 #include <vector>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Each primitive of kernels/cuda/primitives.cuh in a kernel of its own. scripts/check_ptx.py compiles this file to PTX and
-// looks for the instructions that are meant:
+// Each primitive of kernels/cuda/primitives.cuh in a kernel of its own. scripts/check_ptx.py compiles this file to PTX
+// and looks for the instructions that are meant:
 //   // PTX: pattern     a regular expression that the next kernel's code contains; several lines: in that order
 //   // NOT: pattern     one that it does not contain
 #include <storylm/kernels/cuda/primitives.cuh>

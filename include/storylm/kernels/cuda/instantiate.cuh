@@ -98,8 +98,8 @@ template struct kernel<op::matmul_rows, Cuda, bf16, bf16, bf16>;
 template struct kernel<op::matmul_rows, Cuda, half, half, half>;
 template struct kernel<op::matmul_rows, Cuda, float, float, float>;
 
-template struct kernel<op::peak_flops, Cuda, bf16>;  // peak.cuh
-template struct kernel<op::peak_flops, Cuda, half>;  // peak.cuh
+template struct kernel<op::peak_flops, Cuda, bf16>;   // peak.cuh
+template struct kernel<op::peak_flops, Cuda, half>;   // peak.cuh
 template struct kernel<op::peak_flops, Cuda, float>;  // peak.cuh
 
 template struct kernel<op::rms_norm, Cuda, bf16>;
