@@ -5,9 +5,9 @@
     check_registers.py [--update] [--compiler VERSION] OBJECT...
 
 Reads what ptxas said of each OBJECT (OBJECT.ptxas, written by tests/cuda/keep_ptxas_output.py). A kernel that takes more than its
-budget, one without a budget, and a budget without a kernel are errors. --update writes the budget anew for the architectures that
-are there. The numbers are one compiler's: with another, 8 registers and 64 bytes more are let pass. Exit code 77: no budget for
-any architecture that is here.
+budget, one without a budget, and a budget without a kernel are errors, and so is no budget file at all. --update writes the budget
+anew for the architectures that are there. The numbers are one compiler's: with another, 8 registers and 64 bytes more are let pass.
+Exit code 77: no budget for any architecture that is here.
 """
 import argparse
 import collections
@@ -101,6 +101,8 @@ def main():
     found = measure(pathlib.Path(f"{o}.ptxas").read_text(encoding="utf-8") for o in arguments.objects)
     if not found:
         sys.exit("check_registers.py: ptxas said nothing of any kernel")
+    if not BUDGET.exists() and not arguments.update:
+        sys.exit(f"check_registers.py: {BUDGET} is not there: write it with --update")
     file = json.loads(BUDGET.read_text(encoding="utf-8")) if BUDGET.exists() else {"compiler": "", "kernels": {}}
     budget = file["kernels"]
     if arguments.update:
