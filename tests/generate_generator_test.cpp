@@ -104,7 +104,7 @@ class Recording {
   using Element = typename Stack::Element;
   using Cache = typename Stack::Cache;
 
-  explicit Recording(const Stack& stack) : stack_(&stack) {}
+  explicit Recording(const Stack& stack) : head(stack.head), stack_(&stack) {}
   [[nodiscard]] const TransformerConfig& shape() const { return stack_->shape(); }
   [[nodiscard]] const Cpu& device() const { return stack_->device(); }
   [[nodiscard]] Cache make_inference_cache(const Capacity& capacity) const {
@@ -124,6 +124,8 @@ class Recording {
     const float* data = last.row(row++);
     return {data, data + last.cols};
   }
+
+  const nn::Head<precision, device_type>& head;
 
  private:
   const Stack* stack_;

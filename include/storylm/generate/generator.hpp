@@ -67,6 +67,7 @@ concept GenerativeStack = requires(const S& stack, const Pass<typename S::device
   { stack.make_inference_cache(capacity) } -> std::same_as<typename S::Cache>;
   { stack.hidden(pass, cache, kv) } -> std::same_as<MatrixView<const typename S::Element>>;
   stack.logits(y, y, pass);
+  { stack.head.logits_stride() } -> std::convertible_to<index_t>;
 };
 
 /// Prompts run through the forward pass many tokens at a time, row-invariant, until all but their last tokens are
@@ -92,7 +93,7 @@ class Generator {
         kv_(std::move(kv)),
         cache_(stack.make_inference_cache(capacity)),
         prompts_(capacity, Cpu{}),
-        logits_({capacity.sequences, logits_stride()}, stack.device()),
+        logits_({capacity.sequences, stack.head.logits_stride()}, stack.device()),
         ids_(static_cast<std::size_t>(kv_.slots() * kv_.capacity())) {
     if constexpr (!D::host_memory) prompts_on_device_.emplace(capacity, stack.device());
     const auto sequences = static_cast<std::size_t>(capacity.sequences);
@@ -208,11 +209,6 @@ class Generator {
     return request.max_tokens > 0 ? request.max_tokens : capacity_.longest;
   }
   [[nodiscard]] token_t* ids(const Active& story) { return ids_.data() + story.slot * kv_.capacity(); }
-  /// From one row of logits to the next: on a GPU rows begin on 256-byte boundaries, for vector accesses.
-  [[nodiscard]] index_t logits_stride() const {
-    constexpr index_t multiple = D::host_memory ? 1 : 128;
-    return (stack_->shape().vocab_size + multiple - 1) / multiple * multiple;
-  }
 
   /// Makes what depends on the options, or leaves it as it is; recorded steps hold it.
   void prepare(const GenerateOptions& options) {
@@ -321,7 +317,7 @@ class Generator {
   void step() {
     const Pass<D> step_pass = pass(decode_->batch(sampler_->stories()));
     const auto hidden = stack_->hidden(step_pass, cache_, kv_.views());
-    const MatrixView<Element> y(logits_.data(), hidden.rows, stack_->shape().vocab_size, logits_stride());
+    const MatrixView<Element> y(logits_.data(), hidden.rows, stack_->shape().vocab_size, logits_.shape()[1]);
     stack_->logits(hidden, y, step_pass);
     const auto drawn = sampler_->draw(y);
     ops::advance_stories<Element>(step_pass.device, decode_->stories(sampler_->positions()), drawn);
@@ -364,7 +360,7 @@ class Generator {
   typename Stack::Cache cache_;
   Packed<Cpu> prompts_;                         // parts of prompts under way
   std::optional<Packed<D>> prompts_on_device_;  // their copy, unless D is the host
-  Tensor<Element, D> logits_;                   // (sequences, logits_stride)
+  Tensor<Element, D> logits_;                   // (sequences, the head's logits_stride)
   std::vector<token_t> ids_;                    // (slots, capacity)  of the stories in the slots
   std::optional<Sampler<D>> sampler_;           // with the options of the last call
   std::vector<token_t> banned_;                 // of the last call
