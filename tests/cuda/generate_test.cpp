@@ -196,7 +196,7 @@ class Counting {
   using Element = typename Stack::Element;
   using Cache = typename Stack::Cache;
 
-  explicit Counting(const Stack& stack) : stack_(&stack) {}
+  explicit Counting(const Stack& stack) : head(stack.head), stack_(&stack) {}
   [[nodiscard]] const TransformerConfig& shape() const { return stack_->shape(); }
   [[nodiscard]] const device_type& device() const { return stack_->device(); }
   [[nodiscard]] Cache make_inference_cache(const Capacity& capacity) const {
@@ -211,6 +211,7 @@ class Counting {
     stack_->logits(x, y, pass);
   }
 
+  const nn::Head<precision, device_type>& head;
   mutable int passes = 0;
 
  private:
