@@ -10,7 +10,7 @@ set(storylm_cuda_problem "")
 if(STORYLM_CUDA)  # AUTO is true
   find_package(CUDAToolkit 12 QUIET)
   if(NOT CUDAToolkit_FOUND)
-    set(storylm_cuda_problem "no CUDA toolkit of at least version 12")
+    set(storylm_cuda_problem "no CUDA toolkit with nvcc 12 or newer (tried: 13.0)")
   elseif(NOT TARGET CUDA::cublasLt)
     set(storylm_cuda_problem "no cuBLASLt beside the CUDA toolkit ${CUDAToolkit_VERSION}")
   else()

@@ -61,7 +61,7 @@ check_no_cuda() {
   scripts/check_no_cuda.py "$folder"
 }
 
-# Every kernel, test and program for every architecture of the issue and PTX for what is newer; each .cuh alone; kernels once
+# Every kernel, test and program for sm_80, sm_86, sm_89 and sm_90, and PTX for what is newer; each .cuh alone; kernels once
 # for all that nvcc knows.
 check_cuda() {
   configure_cuda

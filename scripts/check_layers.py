@@ -5,8 +5,8 @@
     check_layers.py [FOLDER]     FOLDER holds the library's headers (default: include/storylm of this repository)
 
 The rules are those of docs/design: a header sees its own layer and lower ones; Eigen stays in kernels/cpu, OpenMP in
-kernels/cpu/parallel.hpp, CUDA in core/cuda_*
-and kernels/cuda, its hardware in kernels/cuda/primitives.cuh, a third party's headers in the header of the target that links it.
+kernels/cpu/parallel.hpp, CUDA in core/cuda_* and kernels/cuda, its hardware in kernels/cuda/primitives.cuh, a third
+party's headers in the header of the target that links it.
 Prints one line for each breach and exits with 1 if there is any.
 """
 import pathlib

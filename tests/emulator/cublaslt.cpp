@@ -4,8 +4,8 @@
 ///
 /// Four algorithms, as the real library has many: one sum; two partial sums kept in float, which needs a workspace; two
 /// partial sums rounded to the output's type; and one sum for matrices that are not on 16-byte boundaries. What the
-/// documentation leaves open is done as GPUs have been seen to do it: ReLU's bit is set where its input is not
-/// negative, and bits beyond the rows stay as they were.
+/// documentation leaves open is assumed, from its wording and from public test suites, not from a GPU: ReLU's bit is
+/// set where its input is not negative, and bits beyond the rows stay as they were.
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -210,7 +210,7 @@ template <class... Parameters, class... Arguments>
 void launch(const Cuda& device, void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared_bytes,
             const Arguments&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  if (shared_bytes != 0) {  // with the kernel's own arrays it may be more than the 48 KiB that need no leave
+  if (shared_bytes != 0) {  // with the kernel's own arrays it may be more than the 48 KiB that need no permission
     STORYLM_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                             cudaFuncAttributeMaxDynamicSharedMemorySize,
                                             static_cast<int>(shared_bytes)));
