@@ -29,17 +29,23 @@ def check(what, right, detail=""):
         print(f"FAILED: {what}\n{detail}")
 
 
-def run(programs, *flags, test=TEST, environment=None):
-    """Exit code, rows of the JSON, and what was printed."""
+def run(programs, *flags, test=TEST, environment=None, sanitizer=None):
+    """Exit code, rows of the JSON, and what was printed. With a compute-sanitizer that pretends, not on the emulator."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        for path, body in [(f"bin/emulated/{n}", b) for n, b in programs.items()] + [("tests/cuda/bin/emulated_device_test", test)]:
+        scripts = {f"bin/emulated/{n}": b for n, b in programs.items()} | {"tests/cuda/bin/emulated_device_test": test}
+        if sanitizer is not None:
+            scripts |= {f"bin/tests/cuda/bin/cuda_{n}_test": test for n in ("norm", "attention")}
+            scripts["path/compute-sanitizer"] = sanitizer
+        for path, body in scripts.items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(f"#!/bin/bash\n{body}\n")
             file.chmod(0o755)
-        command = [ROOT / "scripts" / "gpu_check.sh", "--emulated", "--bin", folder / "bin/emulated", "--build", folder / "out", *flags]
-        env = {k: v for k, v in os.environ.items() if k != "OUT"} | {"PYTHON": "/nowhere/python3"} | (environment or {})
+        mode = ["--emulated"] if sanitizer is None else ["--parts", "3"]
+        command = [ROOT / "scripts" / "gpu_check.sh", *mode, "--bin", folder / "bin/emulated", "--build", folder / "build", "--output", folder / "out", *flags]
+        env = os.environ | {"PATH": f"{folder / 'path'}:{os.environ['PATH']}"}
+        env = env | {"PYTHON": "/nowhere/python3"} | (environment or {})
         result = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
         file = folder / "out" / "gpu_check.json"
         rows = json.loads(file.read_text())["rows"] if file.exists() else None
@@ -75,9 +81,24 @@ for name, fault in faults.items():
     check(f"{name}: one of the rows says so", "wrong" in verdicts(rows).values(), printed)
     check(f"{name}: the other parts run", {row["part"] for row in rows} == {1, 2, 3, 4, 5, 6}, printed)
 
-code, rows, printed = run(GOOD | {"gpu_determinism": "sleep 60"}, "--parts", "2,6", "--seconds", "6")
+code, rows, printed = run(GOOD | {"gpu_determinism": "sleep 60"}, "--parts", "2,6", "--part-seconds", "1")
 check("a part that does not end is stopped", code == 1 and verdicts(rows)[2, "determinism_bfloat16"] == "wrong", printed)
 check("what follows it runs", verdicts(rows)[6, "generation, batch 1"] == "ok", printed)
+
+code, rows, printed = run(GOOD | {"gpu_determinism": "sleep 60"}, "--seconds", "8", environment={"OUT": "/nowhere"})
+check("without time left: a row for each part", code == 0 and len(rows) <= 10, printed)
+for part, name in ((2, "determinism_bfloat16"), (4, "the rest of this part"), (6, "the rest of this part")):
+    check(f"without time left: part {part} says so", verdicts(rows).get((part, name)) == "info", printed)
+check("without time left: parts that began", [row["part"] for row in rows].count(2) == 1, printed)
+check("without time left: the last line says so", "no time left in" in printed.splitlines()[-1], printed)
+
+code, rows, printed = run(GOOD, "--parts", "1", "--part-seconds", "2", test="sleep 60")
+check("tests that do not end", code == 1 and verdicts(rows)[1, "tests"] == "wrong", printed)
+
+told = {name: GOOD[name] + '; ' + ROW + '"arguments" "$*" "" "" info' for name in GOOD}
+code, rows, printed = run(told, "--parts", "2,4,6", "--batch", "24")
+arguments = [row["value"] for row in rows if row["name"] == "arguments"]
+check("all programs get --batch", len(arguments) == 5 and all("--sequences 24" in text for text in arguments), printed)
 
 code, rows, printed = run(GOOD, test="exit 1")
 check("a test that fails: exit code 1", code == 1 and verdicts(rows)[1, "emulated_device_test"] == "wrong", printed)
@@ -86,6 +107,22 @@ code, rows, printed = run(GOOD, environment={"STEP": "missed"})
 check("a missed target is told, and no failure", code == 0 and verdicts(rows)[4, "step"] == "missed", printed)
 code, rows, printed = run(GOOD, "--require-speed", environment={"STEP": "missed"})
 check("a missed target is one when it is told so", code == 1, printed)
+
+sanitizers = {  # what it does, and the row of memcheck
+    "finds nothing": ("exit 0", "ok", "nothing found"),
+    "finds something": ('case "$*" in *norm_test*) echo "========= ERROR SUMMARY: 3 errors"; exit 99; esac', "wrong", " ERROR SUMMARY: 3 errors (exit code 99)"),
+    "finds something and is slow": ('echo "========= ERROR SUMMARY: 3 errors"; exec sleep 60', "wrong", " ERROR SUMMARY: 3 errors (exit code 124)"),
+    "is slow": ('case "$*" in *attention*) exec sleep 60; esac', "info", "nothing found, cuda_attention_test is too slow for 1 s"),
+    "cannot attach": ('echo "Error: Target application terminated"; exit 1', "info", "not possible: Error: Target application terminated"),
+    "knows the older flag": ('case "$*" in *--kernel-name*) echo "unrecognised option kernel-name"; exit 1; esac', "ok", "nothing found"),
+}
+for name, (body, verdict, value) in sanitizers.items():
+    code, rows, printed = run(GOOD, "--part-seconds", "1", sanitizer=body)
+    row = next(row for row in rows if row["name"] == "memcheck")
+    check(f"a sanitizer that {name}", (row["verdict"], row["value"]) == (verdict, value) and code == (verdict == "wrong"), printed)
+    check(f"a sanitizer that {name}: each tool has a row", len(rows) == 4, printed)
+    if verdict == "ok":
+        check("what was run is told", row["reference"] == "in training, generation, norm_test, attention_test; tokens: grammar", printed)
 
 for flags in (["--parts", "7"], ["--parts"], ["--seconds", "soon"], ["--nonsense"]):
     code, rows, printed = run(GOOD, *flags)

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 # What gpu_check.sh builds, and the headers it carries; gpu_check.sh sources it from the root of the repository. Uses its
-# variables cmake, emulated and folder, and sets bin.
+# variables cmake, emulated, folder and build_limit, and sets bin.
 # shellcheck disable=SC2154
 
 # gather_headers FOLDER: Eigen, doctest and the part of Boost that storylm::io includes, as a prefix that CMake and -I understand.
@@ -58,7 +58,14 @@ include_flags() {
 
 programs="gpu_training gpu_generation gpu_determinism"
 
-# build_all: programs and tests; sets bin. CMake where it is and finds what it needs, else plain commands.
+# within COMMAND...: what builds has until build_limit.
+within() {
+  local rest=$((build_limit - SECONDS))
+  [ "$rest" -gt 0 ] || return 124
+  timeout --kill-after=5 "$rest" "$@"
+}
+
+# build_all: programs and tests; sets bin. Programs first, for most parts need nothing else. CMake where it is and finds what it needs, else plain commands.
 build_all() {
   local status=3
   if [ "$cmake" = on ] && command -v cmake > /dev/null; then
@@ -75,24 +82,28 @@ build_with_cmake() {
   command -v ninja > /dev/null && [ ! -e "$folder/cmake/CMakeCache.txt" ] && generator=(-G Ninja)
   [ -d build/carry ] && prefix=("-DCMAKE_PREFIX_PATH=$PWD/build/carry" "-DBOOST_ROOT=$PWD/build/carry")
   [ "$emulated" = on ] && cuda=OFF
-  cmake -S . -B "$folder/cmake" "${generator[@]}" "${prefix[@]}" -DCMAKE_BUILD_TYPE=Release -DSTORYLM_CUDA=$cuda \
+  within cmake -S . -B "$folder/cmake" "${generator[@]}" "${prefix[@]}" -DCMAKE_BUILD_TYPE=Release -DSTORYLM_CUDA=$cuda \
     -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_INSTALL=OFF -DCMAKE_CUDA_FLAGS=-lineinfo || return 3
+  local tests=()
   if [ "$emulated" = on ]; then
     bin=$folder/cmake/bin/emulated
     for program in $programs; do targets+=("emulated_$program"); done
-    targets+=(emulated_device_test)
+    tests=(emulated_device_test)
   else
     bin=$folder/cmake/bin
     for program in $programs; do targets+=("$program"); done
-    for test in tests/cuda/*_test.cpp; do targets+=("cuda_$(basename "$test" .cpp)"); done
+    for test in tests/cuda/*_test.cpp; do tests+=("cuda_$(basename "$test" .cpp)"); done
   fi
   # A name that CMake does not know would stop all: a test that needs what is not here is left out.
-  local known
+  local known status=0
   known=$(cmake --build "$folder/cmake" --target help | sed -n 's/^[. ]*\([a-z_0-9]*\).*/\1/p')
   mapfile -t targets < <(printf '%s\n' "${targets[@]}" | grep -Fx -f <(printf '%s\n' "$known"))
+  mapfile -t tests < <(printf '%s\n' "${tests[@]}" | grep -Fx -f <(printf '%s\n' "$known"))
   local go_on=-k  # what does not build must not stop the rest
   [ -e "$folder/cmake/build.ninja" ] && go_on=-k0
-  cmake --build "$folder/cmake" --parallel "$(nproc)" --target "${targets[@]}" -- $go_on
+  [ "${#targets[@]}" = 0 ] || within cmake --build "$folder/cmake" --parallel "$(nproc)" --target "${targets[@]}" -- $go_on || status=1
+  [ "${#tests[@]}" = 0 ] || within cmake --build "$folder/cmake" --parallel "$(nproc)" --target "${tests[@]}" -- $go_on || status=1
+  return $status
 }
 
 # Kernels: one .cu for each op of instantiate.cuh, as cmake/cuda_kernels.cmake does it. Programs and tests: g++.
@@ -114,6 +125,9 @@ build_without_cmake() {
   cxx="g++ -std=c++20 -O2 -march=native -fopenmp -DEIGEN_NO_CUDA -DSTORYLM_WITH_CUDA -DSTORYLM_WITH_IO $include -isystem $cuda/include -isystem $(dirname "$header")"
   local commands=$at/commands objects=$at/objects
   mkdir -p "$objects"
+  rm -f "$at"/*.o "$objects"/*.o  # nothing of an earlier build must be linked or run
+  for program in $programs; do rm -f "$folder/bin/$program"; done
+  for test in tests/cuda/*_test.cpp; do rm -f "$folder/tests/cuda_$(basename "$test" .cpp)"; done
   : > "$commands"
   local list=include/storylm/kernels/cuda/instantiate.cuh kernels from
   while read -r op; do
@@ -125,11 +139,7 @@ build_without_cmake() {
   done < <(sed -n 's/^template struct kernel<op::\([a-z0-9_]*\), Cuda,.*/\1/p' $list | sort -u)
   for program in $programs; do echo "$cxx -c benchmarks/$program.cpp -o $at/$program.o" >> "$commands"; done
   echo "$cxx -O1 -c cmake/boost_json.cpp -o $objects/boost_json.o" >> "$commands"
-  echo "$cxx -DSTORYLM_TEST_GPU -c tests/main.cpp -o $at/main.o" >> "$commands"
-  for test in tests/cuda/*_test.cpp; do
-    echo "$cxx -O1 -DSTORYLM_TEST_DIR='\"$PWD/tests\"' -c $test -o $at/$(basename "$test" .cpp).o" >> "$commands"
-  done
-  tr '\n' '\0' < "$commands" | xargs -0 -P "$(nproc)" -I {} bash -c 'echo "$1"; eval "$1"' _ {} || failed=1
+  run_commands "$commands" || failed=1
   local libraries
   libraries="$library -L$cuda/lib64 -L$cuda/lib -lcudart_static -ldl -lrt -lpthread -Wl,-rpath,$(dirname "$library")"
   bin=$folder/bin
@@ -138,12 +148,24 @@ build_without_cmake() {
     # shellcheck disable=SC2086
     g++ -fopenmp -o "$bin/$program" "$at/$program.o" "$objects"/*.o $libraries || failed=1
   done
+  echo "$cxx -DSTORYLM_TEST_GPU -c tests/main.cpp -o $at/main.o" > "$commands"
+  for test in tests/cuda/*_test.cpp; do
+    echo "$cxx -O1 -DSTORYLM_TEST_DIR='\"$PWD/tests\"' -c $test -o $at/$(basename "$test" .cpp).o" >> "$commands"
+  done
+  run_commands "$commands" || failed=1
   for test in tests/cuda/*_test.cpp; do
     test=$(basename "$test" .cpp)
+    [ -e "$at/$test.o" ] || continue
     # shellcheck disable=SC2086
     g++ -fopenmp -o "$folder/tests/cuda_$test" "$at/$test.o" "$at/main.o" "$objects"/*.o $libraries || failed=1
   done
   return $failed
+}
+
+# run_commands FILE: each of its lines, as many at a time as there are cores.
+run_commands() {
+  # shellcheck disable=SC2016  # the inner shell expands it
+  tr '\n' '\0' < "$1" | within xargs -0 -P "$(nproc)" -I {} bash -c 'echo "$1"; eval "$1"' _ {}
 }
 
 # The test programs, one a line.

@@ -172,9 +172,10 @@ def main():
         try:
             compiled = speed(flags.folder, c, device, batches, flags.steps, True)
             ratio = flags.tokens_per_second / compiled
-            reference = f"ours {ratio:.2f} times that, target {flags.target}" if ratio else ""
+            judged = device.type == "cuda" and "H200" in torch.cuda.get_device_name()  # targets are an H200's
+            reference = f"ours {ratio:.2f} times that, target {flags.target}{'' if judged else ' on an H200'}" if ratio else ""
             row("PyTorch, torch.compile", compiled, "tokens/s", reference,
-                "info" if not ratio else "ok" if ratio >= flags.target else "missed")
+                "info" if not ratio or not judged else "ok" if ratio >= flags.target else "missed")
         except Exception as error:  # a compiler may be missing there: that is no fault of ours
             row("PyTorch, torch.compile", "not possible: " + str(error).strip().split("\n")[0][:120])
     return 0 if good else 1
