@@ -192,7 +192,7 @@ void check_row_alone(index_t width) {
 
 template <class Op, class T>
 void check_all() {
-  unsigned schedule = 0;
+  [[maybe_unused]] unsigned schedule = 0;
   const auto check_use = [&](const Use& use) {
 #if __has_include(<emulator/engine.hpp>)
     emulator::set_seed(++schedule);
