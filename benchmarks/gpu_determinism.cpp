@@ -39,8 +39,9 @@ class Determinism {
         small_(flags.text("size") == "small"),
         config_(config_of(flags.text("size"))),
         stories_(load_stories(flags.text("tokens"), config_.vocab_size, small_ ? 60 : 3000)),
-        sequences_(small_ ? 7 : 512),
-        label_(flags.text("dtype")) {}
+        sequences_(flags.number("sequences") > 0 ? flags.number("sequences") : (small_ ? 7 : 512)),
+        label_(flags.text("dtype")),
+        tokens_(described_tokens(flags.text("tokens"))) {}
 
   void run() {
     const index_t steps = small_ ? 3 : 4;
@@ -57,6 +58,14 @@ class Determinism {
       unrecorded.train(steps);
       report("recorded as a graph, and not", unrecorded.bits() == bits);
     }
+    {
+      // A step of one micro-batch is one graph.
+      Job recorded(*this, true, half_of_them());
+      Job unrecorded(*this, false, half_of_them());
+      recorded.train(steps);
+      unrecorded.train(steps);
+      report("the whole step as a graph, and not", recorded.bits() == unrecorded.bits());
+    }
     stop_and_go_on(steps, bits);
     alone_and_among_others(first);
   }
@@ -67,11 +76,13 @@ class Determinism {
     Trainer<T, Cuda> trainer;
     std::optional<train::StepResult> last;
 
-    Job(const Determinism& owner, bool records)
-        : loader(owner.stories_, {.batch_size = owner.sequences_,
+    Job(const Determinism& owner, bool records) : Job(owner, records, owner.sequences_) {}
+    /// With room for half of the stories of a batch: a step has several micro-batches when the stories are long.
+    Job(const Determinism& owner, bool records, index_t batch_size)
+        : loader(owner.stories_, {.batch_size = batch_size,
                                   .max_len = owner.config_.max_len,
                                   .validation_fraction = 0.0,
-                                  .capacity = {.tokens = owner.sequences_ * owner.config_.max_len / 2}}),
+                                  .capacity = {.tokens = owner.half_of_them() * owner.config_.max_len}}),
           trainer(owner.device_, owner.config_, loader.capacity(), {.records = records}) {}
 
     void train(index_t steps, double lr_factor = 1.0) {
@@ -94,8 +105,9 @@ class Determinism {
   };
 
   void report(const std::string& name, bool equal) const {
-    Rows::check(name + ", " + label_, equal, "every bit equal", "the bits differ");
+    Rows::check(name + ", " + label_, equal, "every bit equal", "the bits differ", tokens_);
   }
+  [[nodiscard]] index_t half_of_them() const { return (sequences_ + 1) / 2; }
 
   void stop_and_go_on([[maybe_unused]] index_t steps, [[maybe_unused]] const Bits& bits) {
 #if defined(STORYLM_WITH_IO)
@@ -155,18 +167,20 @@ class Determinism {
   TokenLists stories_;
   index_t sequences_;
   std::string label_;
+  std::string tokens_;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_program(
-      argc, argv, {{"size", "reference"}, {"dtype", "bfloat16"}, {"tokens", ""}}, [](const Flags& flags) {
-        const Cuda device;
-        const std::string& dtype = flags.text("dtype");
-        if (dtype == "bfloat16") return Determinism<bf16>(flags, device).run();
-        if (dtype == "float16") return Determinism<half>(flags, device).run();
-        expects<ArgumentError>(dtype == "float32", "flags", "--dtype is bfloat16, float16 or float32: ", dtype);
-        Determinism<float>(flags, device).run();
-      });
+  return run_program(argc, argv, {{"size", "reference"}, {"dtype", "bfloat16"}, {"sequences", "0"}, {"tokens", ""}},
+                     [](const Flags& flags) {
+                       const Cuda device;
+                       const std::string& dtype = flags.text("dtype");
+                       if (dtype == "bfloat16") return Determinism<bf16>(flags, device).run();
+                       if (dtype == "float16") return Determinism<half>(flags, device).run();
+                       expects<ArgumentError>(dtype == "float32", "flags",
+                                              "--dtype is bfloat16, float16 or float32: ", dtype);
+                       Determinism<float>(flags, device).run();
+                     });
 }

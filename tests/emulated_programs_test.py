@@ -44,9 +44,10 @@ class Programs(unittest.TestCase):
         cls.temporary.cleanup()
 
     @classmethod
-    def command(cls, run_dir, steps, device="cuda", dtype="bfloat16"):
+    def command(cls, run_dir, steps, device="cuda", dtype="bfloat16", micro_tokens=64):
+        # 3 stories of at most 31 tokens: two micro-batches, or, in 128 tokens, one.
         return [BIN / "emulated" / "train_stories", "--data-dir", cls.folder / "data", "--run-dir", run_dir, "--model", "story_tiny",
-                "--max-len", "32", "--batch-size", "3", "--micro-tokens", "64", "--validate-every", "4", "--lr", "1e-3",
+                "--max-len", "32", "--batch-size", "3", "--micro-tokens", micro_tokens, "--validate-every", "4", "--lr", "1e-3",
                 "--max-steps", steps, "--device", device, "--dtype", dtype]  # fmt: skip
 
     @classmethod
@@ -111,6 +112,25 @@ class Programs(unittest.TestCase):
         self.assertEqual(self.metrics(stopped), self.metrics(self.undisturbed))
         for name in ("checkpoint_last.safetensors", "checkpoint_best.safetensors"):
             self.assertTrue((stopped / name).read_bytes() == (self.undisturbed / name).read_bytes(), name)
+
+    def test_a_step_of_one_micro_batch_is_one_graph(self):
+        for dtype in ("bfloat16", "float16"):
+            more = {"dtype": dtype, "micro_tokens": 128}
+            whole, stopped, apart = (self.folder / f"{name}_{dtype}" for name in ("whole", "stopped", "apart"))
+            for folder, steps in ((whole, 6), (stopped, 4), (stopped, 6)):
+                result = self.train(folder, steps, **more)
+                self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("goes on after step 4", result.stderr)
+            name = "checkpoint_last.safetensors"
+            self.assertTrue((stopped / name).read_bytes() == (whole / name).read_bytes(), dtype)
+            losses = [line["loss"] for line in self.metrics(whole)]
+            self.assertEqual(self.metrics(stopped), self.metrics(whole))
+            # Two micro-batches do the same, but for the order of sums.
+            if dtype == "float16":
+                self.assertEqual(self.train(apart, 6, dtype=dtype).returncode, 0)
+            reference = self.metrics(apart if dtype == "float16" else self.undisturbed)
+            for ours, line in zip(losses, reference, strict=True):
+                self.assertAlmostEqual(ours / line["loss"], 1.0, delta=2e-2, msg=dtype)
 
     def test_half_has_its_loss_scale_in_the_checkpoint(self):
         half = self.folder / "half"

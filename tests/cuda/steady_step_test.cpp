@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // TIMEOUT: 300
 // A steady training step, loss read one step late as in train_stories: the host waits for nothing but that loss, a
-// step is two graphs, and nothing is allocated. Calls of the CUDA runtime are counted where the library's headers make
-// them.
+// step is one graph or two, and nothing is allocated. Calls of the CUDA runtime are counted where the library's headers
+// make them.
 #include <cuda_runtime.h>
 
 namespace {
@@ -59,7 +59,11 @@ inline cudaError_t counted_copy(void* to, const void* from, std::size_t bytes, c
 
 using namespace storylm;
 
-TEST_CASE("the host waits for a loss once a step, a step late, and for nothing else") {
+namespace {
+
+/// `whole`: all of a step is recorded as one piece, as train_stories does it with one micro-batch. `graphs`: what is
+/// launched in a step.
+void check_steady_step(bool whole, int graphs) {
   constexpr TransformerConfig config = {
       .vocab_size = 37, .d_model = 64, .d_ff = 96, .n_layers = 2, .n_heads = 2, .max_len = 24};
   std::vector<std::vector<token_t>> stories(40);
@@ -82,16 +86,24 @@ TEST_CASE("the host waits for a loss once a step, a step late, and for nothing e
     for (int i = 0; i < steps; ++i) {
       const StepBatch& batch = loader.next();
       step.begin(batch, 3e-3);
-      for (const auto& micro : batch) {
-        gradients.run(step.pass(micro), [&] {
-          model.forward(micro, step);
-          model.backward(micro, step);
-        });
-      }
-      update.run(device, [&] {
+      const auto forward_backward = [&](const Packed<Cpu>& micro) {
+        model.forward(micro, step);
+        model.backward(micro, step);
+      };
+      const auto change = [&] {
         optim::clip_grad_norm(model.parameters(), 1.0, step);
         optimizer.step(step);
-      });
+      };
+      if (whole) {
+        REQUIRE(batch.size() == 1);
+        gradients.run(step.pass(batch[0]), [&] {
+          forward_backward(batch[0]);
+          change();
+        });
+      } else {
+        for (const auto& micro : batch) gradients.run(step.pass(micro), [&] { forward_backward(micro); });
+        update.run(device, change);
+      }
       step.post_result();
       if (step.pending_results() > 1) last = step.take_result().loss;
       if (first == 0.0) first = last;
@@ -104,9 +116,14 @@ TEST_CASE("the host waits for a loss once a step, a step late, and for nothing e
   run(steps);
   CHECK(calls.stream_waits == 0);
   CHECK(calls.event_waits == steps);
-  CHECK(calls.graphs == 2 * steps);
+  CHECK(calls.graphs == graphs * steps);
   CHECK(calls.allocations == 0);
   CHECK(calls.copies_to_host == steps);
   static_cast<void>(step.take_result());
   CHECK(last < first);
 }
+
+}  // namespace
+
+TEST_CASE("the host waits for a loss once a step, a step late, and for nothing else") { check_steady_step(false, 2); }
+TEST_CASE("a step of one micro-batch is one graph") { check_steady_step(true, 1); }
