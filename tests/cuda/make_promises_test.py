@@ -16,7 +16,7 @@ contracts = (kernels / "kernel.hpp").read_text(encoding="utf-8")
 ops = re.findall(r"^struct (\w+) \{\};", contracts.split("namespace op {")[1].split("}  // namespace op")[0], re.M)
 assert ops, "kernel.hpp has no op"
 text = (kernels / "cuda/instantiate.cuh").read_text("utf-8")
-listed = re.findall(r"^template struct kernel<op::(\w+), Cuda, ([\w, ]+)>;(?:  // (\w+)\.cuh)?$", text, re.M)
+listed = re.findall(r"^template struct kernel<op::(\w+), Cuda, ([\w, ]+)>;(?: +// (\w+)\.cuh)?$", text, re.M)
 assert len(listed) == text.count("template struct"), "instantiate.cuh has a line that is no kernel"
 assert len(listed) == len(set(listed)), "instantiate.cuh lists a kernel twice"
 listed = [(op, types, header or op) for op, types, header in listed]
