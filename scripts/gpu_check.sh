@@ -274,5 +274,7 @@ echo
 awk -F '\t' '{ printf "%s  %-50s %18s %-9s %-40s %s\n", $1, $2, $3, $4, $5, ($6 == "info" ? "" : $6) }' "$rows"
 wrong=$(grep -c $'\twrong$' "$rows")
 missed=$(grep -c $'\tmissed$' "$rows")
-echo "gpu_check.sh: $wrong wrong, $missed below target, $SECONDS s$([ "${#timeless[@]}" = 0 ] || echo ", no time left in ${#timeless[@]} parts"); $out/gpu_check.json"
+without=""
+[ "${#timeless[@]}" = 0 ] || without=", no time left in ${#timeless[@]} parts"
+echo "gpu_check.sh: $wrong wrong, $missed below target, $SECONDS s$without; $out/gpu_check.json"
 [ "$wrong" = 0 ] && { [ "$require_speed" = off ] || [ "$missed" = 0 ]; }

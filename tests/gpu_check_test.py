@@ -43,7 +43,8 @@ def run(programs, *flags, test=TEST, environment=None, sanitizer=None):
             file.write_text(f"#!/bin/bash\n{body}\n")
             file.chmod(0o755)
         mode = ["--emulated"] if sanitizer is None else ["--parts", "3"]
-        command = [ROOT / "scripts" / "gpu_check.sh", *mode, "--bin", folder / "bin/emulated", "--build", folder / "build", "--output", folder / "out", *flags]
+        folders = ["--bin", folder / "bin/emulated", "--build", folder / "build", "--output", folder / "out"]
+        command = [ROOT / "scripts" / "gpu_check.sh", *mode, *folders, *flags]
         env = os.environ | {"PATH": f"{folder / 'path'}:{os.environ['PATH']}"}
         env = env | {"PYTHON": "/nowhere/python3"} | (environment or {})
         result = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
@@ -108,10 +109,11 @@ check("a missed target is told, and no failure", code == 0 and verdicts(rows)[4,
 code, rows, printed = run(GOOD, "--require-speed", environment={"STEP": "missed"})
 check("a missed target is one when it is told so", code == 1, printed)
 
+FOUND = 'echo "========= ERROR SUMMARY: 3 errors"'
 sanitizers = {  # what it does, and the row of memcheck
     "finds nothing": ("exit 0", "ok", "nothing found"),
-    "finds something": ('case "$*" in *norm_test*) echo "========= ERROR SUMMARY: 3 errors"; exit 99; esac', "wrong", " ERROR SUMMARY: 3 errors (exit code 99)"),
-    "finds something and is slow": ('echo "========= ERROR SUMMARY: 3 errors"; exec sleep 60', "wrong", " ERROR SUMMARY: 3 errors (exit code 124)"),
+    "finds something": (f'case "$*" in *norm_test*) {FOUND}; exit 99; esac', "wrong", " ERROR SUMMARY: 3 errors (exit code 99)"),
+    "finds something and is slow": (f"{FOUND}; exec sleep 60", "wrong", " ERROR SUMMARY: 3 errors (exit code 124)"),
     "is slow": ('case "$*" in *attention*) exec sleep 60; esac', "info", "nothing found, cuda_attention_test is too slow for 1 s"),
     "cannot attach": ('echo "Error: Target application terminated"; exit 1', "info", "not possible: Error: Target application terminated"),
     "knows the older flag": ('case "$*" in *--kernel-name*) echo "unrecognised option kernel-name"; exit 1; esac', "ok", "nothing found"),
