@@ -16,7 +16,7 @@ toolkit = re.compile(r"cuda|cublas|driver_types|vector_types|/nv")
 
 
 def main():
-    flags = ["-std=c++20", "-DSTORYLM_WITH_CUDA", "-M", "-x", "c++", *(f"-I{folder}" for folder in sys.argv[2:])]
+    flags = ["-std=c++20", "-DSTORYLM_WITH_CUDA", "-M", "-x", "c++", "-iquote", root / "tests", *(f"-I{folder}" for folder in sys.argv[2:])]
     seen = 0
     for source in [*sources, kernels]:
         rule = subprocess.run([sys.argv[1], *flags, source], check=True, stdout=subprocess.PIPE, text=True).stdout

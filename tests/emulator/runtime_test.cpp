@@ -37,7 +37,7 @@ TEST_CASE("the device is what the emulator says it is") {
   CHECK(device.properties().capability == 90);
   CHECK(device.properties().multiprocessors == 4);
   CHECK(device.properties().shared_bytes == 227 << 10);
-  CHECK(error_of([] { Cuda({.device = 1}); }).find("there is no GPU 1: there are 1") != std::string::npos);
+  CHECK(error_of([] { Cuda({.device = 2}); }).find("there is no GPU 2: there are 2") != std::string::npos);
 
   emulator::properties().major = 7;
   emulator::properties().minor = 5;
