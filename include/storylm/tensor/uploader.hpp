@@ -32,7 +32,7 @@ requires(!D::host_memory) class Uploader<D> {
   Uploader(const Capacity& capacity, const D& device)
       : device_(device), copier_(device.sibling()), staging_(capacity, copier_), current_(capacity, device) {}
 
-  Uploader(Uploader&&) noexcept = default;
+  Uploader(Uploader&&) noexcept = default;  ///< with what is on its way
   Uploader& operator=(Uploader&&) = delete;
   /// staging_ goes back in the order of copier_'s work: not before it has been read.
   ~Uploader() {
