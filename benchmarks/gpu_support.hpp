@@ -31,7 +31,7 @@
 #include <storylm/data/token_file.hpp>
 #include <storylm/models/presets.hpp>
 #include <storylm/nn/transformer_stack.hpp>
-#include <storylm/ops/peak.hpp>
+#include <storylm/ops/peak_flops.hpp>
 #include <storylm/optim/adam.hpp>
 #include <storylm/optim/clip.hpp>
 #include <storylm/optim/grad_scaler.hpp>

@@ -29,7 +29,8 @@ class OpTimes {
   class Scope {
    public:
     Scope(OpTimes& times, cudaStream_t stream, std::string_view name) : times_(times), stream_(stream) {
-      if (times_.used_ == times_.spans_.size()) times_.spans_.push_back({{}, make_event(), make_event()});
+      if (times_.used_ == times_.spans_.size())
+        times_.spans_.push_back({{}, storylm::cuda::make_timer(), storylm::cuda::make_timer()});
       span_ = times_.used_++;
       times_.spans_[span_].name = name;
       STORYLM_CUDA_CHECK(cudaEventRecord(times_.spans_[span_].begin.get(), stream_));
@@ -65,11 +66,6 @@ class OpTimes {
     storylm::cuda::Event begin;
     storylm::cuda::Event end;
   };
-  static storylm::cuda::Event make_event() {
-    cudaEvent_t event{};
-    STORYLM_CUDA_CHECK(cudaEventCreate(&event));
-    return storylm::cuda::Event(event);
-  }
   std::vector<Span> spans_;
   std::size_t used_ = 0;
 };

@@ -32,7 +32,7 @@
 #include <storylm/generate/generator.hpp>
 #include <storylm/kernels/kernel.hpp>
 #include <storylm/models/transformer_lm.hpp>
-#include <storylm/ops/peak.hpp>
+#include <storylm/ops/peak_flops.hpp>
 #include <storylm/optim/adam.hpp>
 #include <storylm/optim/clip.hpp>
 #include <storylm/optim/grad_scaler.hpp>

@@ -18,6 +18,7 @@
 #include <storylm/models/transformer_lm.hpp>
 
 #include "allocation_counter.hpp"
+#include "generate_support.hpp"
 #include "support.hpp"
 
 namespace {
@@ -97,25 +98,15 @@ void same_stories(const std::vector<GeneratedStory>& a, const std::vector<Genera
 
 /// A stack that keeps the logits it gave: the Generator's tokens alone would hide small differences.
 template <class Stack>
-class Recording {
- public:
-  using precision = typename Stack::precision;
-  using device_type = typename Stack::device_type;
-  using Element = typename Stack::Element;
-  using Cache = typename Stack::Cache;
+class Recording : public test::ForwardingStack<Stack> {
+  using Base = test::ForwardingStack<Stack>;
 
-  explicit Recording(const Stack& stack) : head(stack.head), stack_(&stack) {}
-  [[nodiscard]] const TransformerConfig& shape() const { return stack_->shape(); }
-  [[nodiscard]] const Cpu& device() const { return stack_->device(); }
-  [[nodiscard]] Cache make_inference_cache(const Capacity& capacity) const {
-    return stack_->make_inference_cache(capacity);
-  }
-  [[nodiscard]] MatrixView<const Element> hidden(const Pass<Cpu>& pass, Cache& cache,
-                                                 const nn::KvViews<precision>& kv) const {
-    return stack_->hidden(pass, cache, kv);
-  }
+ public:
+  using typename Base::Element;
+
+  explicit Recording(const Stack& stack) : Base(stack) {}
   void logits(MatrixView<const Element> x, MatrixView<Element> y, const Pass<Cpu>& pass) const {
-    stack_->logits(x, y, pass);
+    Base::logits(x, y, pass);
     last = y;
     row = 0;
   }
@@ -125,10 +116,7 @@ class Recording {
     return {data, data + last.cols};
   }
 
-  const nn::Head<precision, device_type>& head;
-
  private:
-  const Stack* stack_;
   mutable MatrixView<Element> last;
   mutable index_t row = 0;
 };

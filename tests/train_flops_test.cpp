@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <storylm/models/presets.hpp>
-#include <storylm/ops/peak.hpp>
+#include <storylm/ops/peak_flops.hpp>
 #include <storylm/train/flops.hpp>
 
 using namespace storylm;

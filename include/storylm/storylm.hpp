@@ -59,7 +59,7 @@
 #include <storylm/ops/matmul_rows.hpp>
 #include <storylm/ops/optimizer.hpp>
 #include <storylm/ops/overlap.hpp>
-#include <storylm/ops/peak.hpp>
+#include <storylm/ops/peak_flops.hpp>
 #include <storylm/ops/rms_norm.hpp>
 #include <storylm/ops/rope.hpp>
 #include <storylm/ops/sample.hpp>

@@ -129,11 +129,10 @@ build_without_cmake() {
   for program in $programs; do rm -f "$folder/bin/$program"; done
   for test in tests/cuda/*_test.cpp; do rm -f "$folder/tests/cuda_$(basename "$test" .cpp)"; done
   : > "$commands"
-  local list=include/storylm/kernels/cuda/instantiate.cuh kernels from
+  local list=include/storylm/kernels/cuda/instantiate.cuh kernels
   while read -r op; do
     kernels=$(grep "^template struct kernel<op::$op, Cuda," $list)
-    from=$(printf '%s\n' "$kernels" | sed -n 's#.*// \([a-z0-9_]*\.cuh\)$#\1#p' | head -n 1)
-    printf '#include <storylm/kernels/cuda/%s>\nnamespace storylm {\n%s\n}\n' "${from:-$op.cuh}" "$kernels" > "$at/$op.cu"
+    printf '#include <storylm/kernels/cuda/%s>\nnamespace storylm {\n%s\n}\n' "$op.cuh" "$kernels" > "$at/$op.cu"
     echo "$nvcc -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr -arch=$arch -DSTORYLM_WITH_CUDA -Iinclude -I$(dirname "$header")" \
       "-c $at/$op.cu -o $objects/kernel_$op.o" >> "$commands"
   done < <(sed -n 's/^template struct kernel<op::\([a-z0-9_]*\), Cuda,.*/\1/p' $list | sort -u)

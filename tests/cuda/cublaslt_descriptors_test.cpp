@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// GPU: no
 /// @file
 /// @brief cuBLASLt's descriptors of row-major products, read back, and the values of its names. Needs no GPU.
 #include <array>

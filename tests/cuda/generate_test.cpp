@@ -16,6 +16,7 @@
 #include <storylm/models/presets.hpp>
 
 #include "cuda/support.hpp"
+#include "generate_support.hpp"
 
 using namespace storylm;
 
@@ -189,33 +190,21 @@ TEST_CASE_TEMPLATE("logits are the same, bit for bit, alone and beside others", 
 
 /// A stack that counts how often the host asks for a pass: what is replayed it does not see.
 template <class Stack>
-class Counting {
+class Counting : public test::ForwardingStack<Stack> {
+  using Base = test::ForwardingStack<Stack>;
+
  public:
-  using precision = typename Stack::precision;
-  using device_type = typename Stack::device_type;
-  using Element = typename Stack::Element;
-  using Cache = typename Stack::Cache;
+  using typename Base::Cache;
+  using typename Base::Element;
 
-  explicit Counting(const Stack& stack) : head(stack.head), stack_(&stack) {}
-  [[nodiscard]] const TransformerConfig& shape() const { return stack_->shape(); }
-  [[nodiscard]] const device_type& device() const { return stack_->device(); }
-  [[nodiscard]] Cache make_inference_cache(const Capacity& capacity) const {
-    return stack_->make_inference_cache(capacity);
-  }
-  [[nodiscard]] MatrixView<const Element> hidden(const Pass<device_type>& pass, Cache& cache,
-                                                 const nn::KvViews<precision>& kv) const {
+  explicit Counting(const Stack& stack) : Base(stack) {}
+  [[nodiscard]] MatrixView<const Element> hidden(const Pass<typename Base::device_type>& pass, Cache& cache,
+                                                 const nn::KvViews<typename Base::precision>& kv) const {
     ++passes;
-    return stack_->hidden(pass, cache, kv);
-  }
-  void logits(MatrixView<const Element> x, MatrixView<Element> y, const Pass<device_type>& pass) const {
-    stack_->logits(x, y, pass);
+    return Base::hidden(pass, cache, kv);
   }
 
-  const nn::Head<precision, device_type>& head;
   mutable int passes = 0;
-
- private:
-  const Stack* stack_;
 };
 
 TEST_CASE("a step is recorded once for a number of rows, and replayed: no allocation, no work of the host") {

@@ -16,28 +16,27 @@ contracts = (kernels / "kernel.hpp").read_text(encoding="utf-8")
 ops = re.findall(r"^struct (\w+) \{\};", contracts.split("namespace op {")[1].split("}  // namespace op")[0], re.M)
 assert ops, "kernel.hpp has no op"
 text = (kernels / "cuda/instantiate.cuh").read_text("utf-8")
-listed = re.findall(r"^template struct kernel<op::(\w+), Cuda, ([\w, ]+)>;(?: +// (\w+)\.cuh)?$", text, re.M)
+listed = re.findall(r"^template struct kernel<op::(\w+), Cuda, ([\w, ]+)>;$", text, re.M)
 assert len(listed) == text.count("template struct"), "instantiate.cuh has a line that is no kernel"
 assert len(listed) == len(set(listed)), "instantiate.cuh lists a kernel twice"
-listed = [(op, types, header or op) for op, types, header in listed]
 included = set(re.findall(r"^#include <storylm/kernels/cuda/(\w+)\.cuh>$", text, re.M))
-assert included == {header for _, _, header in listed}, "instantiate.cuh includes other headers than its kernels are in"
+assert included == {op for op, _ in listed}, "instantiate.cuh includes other headers than its kernels are in"
 backends = set(re.findall(r"^#include <storylm/kernels/cuda/(\w+)\.hpp>$", (kernels / "backends.hpp").read_text("utf-8"), re.M))
 assert backends == included, "backends.hpp and instantiate.cuh have different kernels"
 
 lines = []
-for op, types, header in listed:
+for op, types in listed:
     assert op in ops, f"instantiate.cuh: kernel.hpp has no op::{op}"
     lines.append(f"template <>\ninline constexpr bool listed<op::{op}, {types}> = true;")
 lines.append("\nusing Everything = Ops<" + ", ".join(f"op::{op}" for op in ops) + ">;")
 lines.append("static_assert(all_agree(Everything{}));\n")
 lines.append('TEST_CASE("all that the kernels\' headers declare can be linked") {')
 lines.append("  const std::vector<const void*> addresses{")
-for op, types, header in listed:
-    code = re.sub(r"//[^\n]*", "", (kernels / f"cuda/{header}.hpp").read_text("utf-8"))
+for op, types in listed:
+    code = re.sub(r"//[^\n]*", "", (kernels / f"cuda/{op}.hpp").read_text("utf-8"))
     body = code.split(f"struct kernel<op::{op}, Cuda", 1)[1].split("\n};", 1)[0]
     members = set(re.findall(r"^ {0,2}(?:\[\[nodiscard\]\] )?static (?!constexpr)[^(;=]*?(\w+)\(", body, re.M))
-    assert members, f"cuda/{header}.hpp declares no static member"
+    assert members, f"cuda/{op}.hpp declares no static member"
     for member in sorted(members):
         lines.append(f"      reinterpret_cast<const void*>(&kernel<op::{op}, Cuda, {types}>::{member}),")
 lines.append("  };\n  for (const void* const address : addresses) CHECK(address != nullptr);\n}")

@@ -11,7 +11,7 @@
 #include <storylm/ops/linear_activation.hpp>
 #include <storylm/ops/linear_gradient.hpp>
 #include <storylm/ops/matmul.hpp>
-#include <storylm/ops/peak.hpp>
+#include <storylm/ops/peak_flops.hpp>
 
 #include "cuda/support.hpp"
 

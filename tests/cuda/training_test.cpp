@@ -15,41 +15,26 @@
 #include <storylm/train/step.hpp>
 
 #include "cuda/support.hpp"
+#include "family_configs.hpp"
 
 using namespace storylm;
 
 namespace {
 
-constexpr TransformerConfig seed_config = {
-    .vocab_size = 37, .d_model = 32, .d_ff = 48, .n_layers = 2, .n_heads = 2, .max_len = 40, .scale_embedding = true};
-constexpr TransformerConfig gpt2_config = {.vocab_size = 37,
-                                           .d_model = 32,
-                                           .d_ff = 48,
-                                           .n_layers = 2,
-                                           .n_heads = 1,
-                                           .max_len = 40,
-                                           .pre_norm = true,
-                                           .feed_forward = FeedForwardKind::gelu_tanh,
-                                           .positions = PositionKind::learned,
-                                           .tie_head = true,
-                                           .head_bias = false};
-constexpr TransformerConfig llama_config = {.vocab_size = 37,
-                                            .d_model = 32,
-                                            .d_ff = 48,
-                                            .n_layers = 2,
-                                            .n_heads = 4,
-                                            .n_kv_heads = 2,
-                                            .head_dim = 16,
-                                            .max_len = 40,
-                                            .sliding_window = 9,
-                                            .norm = NormKind::rms_norm,
-                                            .pre_norm = true,
-                                            .feed_forward = FeedForwardKind::swiglu,
-                                            .positions = PositionKind::rope_half,
-                                            .qkv_bias = false,
-                                            .attention_out_bias = false,
-                                            .feed_forward_bias = false,
-                                            .head_bias = false};
+/// Wide enough for vector accesses and more than one tile.
+constexpr TransformerConfig widened(TransformerConfig config, int heads) {
+  config.vocab_size = 37;
+  config.d_model = 32;
+  config.d_ff = 48;
+  config.n_heads = heads;
+  config.max_len = 40;
+  if (config.head_dim != 0) config.head_dim = 16;
+  if (config.sliding_window != 0) config.sliding_window = 9;
+  return config;
+}
+constexpr TransformerConfig seed_config = widened(test::seed_config, 2);
+constexpr TransformerConfig gpt2_config = widened(test::gpt2_config, 1);
+constexpr TransformerConfig llama_config = widened(test::llama_config, 4);
 
 using Values = std::vector<std::pair<std::string, std::vector<double>>>;
 

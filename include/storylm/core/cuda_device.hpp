@@ -57,10 +57,7 @@ class Cuda {
     [[nodiscard]] void* allocate(std::size_t bytes) const {
       void* p{};
       if (bytes == 0) return p;
-      cudaStreamCaptureStatus capture{};
-      STORYLM_CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
-      expects<CudaError>(capture == cudaStreamCaptureStatusNone, "cuda", "an allocation cannot be recorded: ", bytes,
-                         " bytes");
+      expects<CudaError>(!cuda::is_capturing(stream), "cuda", "an allocation cannot be recorded: ", bytes, " bytes");
       STORYLM_CUDA_CHECK(cudaMallocFromPoolAsync(&p, bytes, pool, stream));
       return p;
     }
@@ -182,7 +179,6 @@ class Cuda {
     Staging staging;
     std::map<std::type_index, std::shared_ptr<void>> services;
     std::uint64_t allocations = 0;
-    bool recording = false;
 
     Context(CudaOptions wanted, std::shared_ptr<cuda::Pool> shared_pool)
         : options(wanted),
@@ -267,11 +263,8 @@ class Cuda::Recording {
  private:
   template <class Work>
   void record(const Cuda& device, Work& work) {
-    bool& recording = device.context_->recording;
     STORYLM_CUDA_CHECK(cudaStreamBeginCapture(device.stream(), cudaStreamCaptureModeThreadLocal));
-    recording = true;
     const auto end = [&] {
-      recording = false;
       cudaGraph_t graph{};
       const cudaError_t code = cudaStreamEndCapture(device.stream(), &graph);
       return std::pair(code, cuda::Graph(graph));
@@ -315,9 +308,9 @@ inline CudaProperties Cuda::found_properties(int device) {
 
 inline void Cuda::copy_from_host(void* to, const void* from, std::size_t bytes) const {
   if (bytes == 0) return;
-  expects<CudaError>(!context_->recording, "cuda", "a copy from the host cannot be recorded: ", bytes, " bytes");
-  Staging& staging = context_->staging;
   cudaStream_t const order = stream();
+  expects<CudaError>(!cuda::is_capturing(order), "cuda", "a copy from the host cannot be recorded: ", bytes, " bytes");
+  Staging& staging = context_->staging;
   if (staging.memory == nullptr) {
     staging.memory = cuda::make_pinned(Staging::parts * Staging::part_bytes);
     for (auto& event : staging.free) event = cuda::make_event();

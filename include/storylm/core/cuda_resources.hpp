@@ -38,10 +38,24 @@ using PinnedMemory = detail::Unique<void*, cudaFreeHost>;  ///< host memory that
   return Stream(stream);
 }
 
+/// True while what the stream is given is recorded instead of done. @throws CudaError
+[[nodiscard]] inline bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status{};
+  STORYLM_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
 /// An event without a time. @throws CudaError
 [[nodiscard]] inline Event make_event() {
   cudaEvent_t event{};
   STORYLM_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return Event(event);
+}
+
+/// An event with a time, for cudaEventElapsedTime. @throws CudaError
+[[nodiscard]] inline Event make_timer() {
+  cudaEvent_t event{};
+  STORYLM_CUDA_CHECK(cudaEventCreate(&event));
   return Event(event);
 }
 

@@ -23,7 +23,7 @@
 #include <storylm/kernels/cpu/matmul.hpp>
 #include <storylm/kernels/cpu/matmul_rows.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/peak.hpp>
+#include <storylm/kernels/cpu/peak_flops.hpp>
 #include <storylm/kernels/cpu/rms_norm.hpp>
 #include <storylm/kernels/cpu/rope.hpp>
 #include <storylm/kernels/cpu/sample.hpp>
@@ -50,7 +50,7 @@
 #include <storylm/kernels/cuda/linear_gradient.hpp>
 #include <storylm/kernels/cuda/matmul.hpp>
 #include <storylm/kernels/cuda/matmul_rows.hpp>
-#include <storylm/kernels/cuda/peak.hpp>
+#include <storylm/kernels/cuda/peak_flops.hpp>
 #include <storylm/kernels/cuda/rms_norm.hpp>
 #include <storylm/kernels/cuda/rope.hpp>
 #include <storylm/kernels/cuda/sample.hpp>

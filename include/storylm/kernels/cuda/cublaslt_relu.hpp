@@ -34,9 +34,7 @@ class ReluBackwardCheck {
   static constexpr float alpha = 1.25F;     // as of dropout with a probability of 0.2
 
   [[nodiscard]] static bool tried_out(const Cuda& device) {
-    cudaStreamCaptureStatus capture{};
-    STORYLM_CUDA_CHECK(cudaStreamIsCapturing(device.stream(), &capture));
-    expects<CudaError>(capture == cudaStreamCaptureStatusNone, "cublasLt",
+    expects<CudaError>(!is_capturing(device.stream()), "cublasLt",
                        "the first backward of a ReLU in a context cannot be recorded: how its bits are read is tried "
                        "out then");
     // The identity times small integers: exact in any dtype and any order of sums.

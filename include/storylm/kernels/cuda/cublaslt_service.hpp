@@ -303,9 +303,7 @@ class CublasLt {
   /// The fastest of five runs each on the real operands; what they would write goes to scratch memory.
   [[nodiscard]] Algorithm fastest(const Cuda& device, const Key& key, const GemmDescriptors& descriptors,
                                   const GemmPointers& pointers, const std::vector<Algorithm>& found) const {
-    cudaStreamCaptureStatus capture{};
-    STORYLM_CUDA_CHECK(cudaStreamIsCapturing(device.stream(), &capture));
-    expects<CudaError>(capture == cudaStreamCaptureStatusNone, "cublasLt",
+    expects<CudaError>(!cuda::is_capturing(device.stream()), "cublasLt",
                        "algorithms cannot be timed while work is recorded: ", text(key));
     auto scratch = device.scratch();
     const auto zeros = [&](index_t bytes) {
@@ -328,8 +326,8 @@ class CublasLt {
       other.vector = zeros((s.m + s.n) * element);
     }
     descriptors.bind(other);
-    const Event start = timer();
-    const Event end = timer();
+    const Event start = make_timer();
+    const Event end = make_timer();
     std::size_t best = 0;
     float best_time = std::numeric_limits<float>::infinity();
     const auto runs = [&](const Algorithm& algorithm, int count) {
@@ -353,11 +351,6 @@ class CublasLt {
       }
     }
     return found[best];
-  }
-  static Event timer() {
-    cudaEvent_t event{};
-    STORYLM_CUDA_CHECK(cudaEventCreate(&event));
-    return Event(event);
   }
 
   [[nodiscard]] cublasStatus_t multiply(const Cuda& device, const GemmDescriptors& descriptors,

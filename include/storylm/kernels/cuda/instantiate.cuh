@@ -4,7 +4,7 @@
 ///
 /// CMake reads this file and makes one source of each op (cmake/cuda_kernels.cmake). Without CMake: one .cu of one's
 /// own that includes this header and nothing else, compiled by nvcc and linked to the program.
-/// Each line is one kernel; kernel<op::NAME, ...> comes from NAME.cuh where its line names no other file.
+/// Each line is one kernel; kernel<op::NAME, ...> comes from NAME.cuh.
 #pragma once
 
 #include <storylm/kernels/cuda/activation.cuh>
@@ -23,7 +23,7 @@
 #include <storylm/kernels/cuda/linear_gradient.cuh>
 #include <storylm/kernels/cuda/matmul.cuh>
 #include <storylm/kernels/cuda/matmul_rows.cuh>
-#include <storylm/kernels/cuda/peak.cuh>
+#include <storylm/kernels/cuda/peak_flops.cuh>
 #include <storylm/kernels/cuda/rms_norm.cuh>
 #include <storylm/kernels/cuda/rope.cuh>
 #include <storylm/kernels/cuda/sample.cuh>
@@ -98,9 +98,9 @@ template struct kernel<op::matmul_rows, Cuda, bf16, bf16, bf16>;
 template struct kernel<op::matmul_rows, Cuda, half, half, half>;
 template struct kernel<op::matmul_rows, Cuda, float, float, float>;
 
-template struct kernel<op::peak_flops, Cuda, bf16>;   // peak.cuh
-template struct kernel<op::peak_flops, Cuda, half>;   // peak.cuh
-template struct kernel<op::peak_flops, Cuda, float>;  // peak.cuh
+template struct kernel<op::peak_flops, Cuda, bf16>;
+template struct kernel<op::peak_flops, Cuda, half>;
+template struct kernel<op::peak_flops, Cuda, float>;
 
 template struct kernel<op::rms_norm, Cuda, bf16>;
 template struct kernel<op::rms_norm, Cuda, half>;

@@ -8,7 +8,7 @@
 
 #include <storylm/kernels/cuda/launch_shape.hpp>
 #include <storylm/kernels/cuda/matmul.hpp>
-#include <storylm/kernels/cuda/peak.hpp>
+#include <storylm/kernels/cuda/peak_flops.hpp>
 #include <storylm/kernels/cuda/primitives.cuh>
 #include <storylm/tensor/tensor.hpp>
 
@@ -30,13 +30,8 @@ double kernel<op::peak_flops, Cuda, T>::run(const Cuda& device) {
   constexpr index_t largest = 8192;
   constexpr float long_enough = 2.0F;  // ms
   constexpr int repeats = 5;
-  const auto timer = [] {
-    cudaEvent_t event{};
-    STORYLM_CUDA_CHECK(cudaEventCreate(&event));
-    return cuda::Event(event);
-  };
-  const cuda::Event start = timer();
-  const cuda::Event end = timer();
+  const cuda::Event start = cuda::make_timer();
+  const cuda::Event end = cuda::make_timer();
   // Milliseconds of one product of (size, size) matrices, over `count` of them.
   const auto time = [&](MatrixView<T> c, MatrixView<const T> a, int count) {
     STORYLM_CUDA_CHECK(cudaEventRecord(start.get(), device.stream()));
