@@ -106,39 +106,6 @@ index_t targets_of(const std::vector<Packed<Cpu>>& batch) {
   return targets;
 }
 
-/// A model's initial weights and batches, as plain numbers.
-template <class Model>
-void export_run(const std::filesystem::path& folder, const Model& model, const TransformerConfig& c, double lr,
-                const std::vector<std::vector<Packed<Cpu>>>& batches, index_t steps) {
-  std::filesystem::create_directories(folder);
-  std::ofstream names(folder / "weights.txt");
-  std::ofstream values(folder / "weights.bin", std::ios::binary);
-  nn::for_each_parameter(model, [&](const std::string& name, const auto& parameter) {
-    const auto host = parameter.to_host();
-    const std::vector<float> floats(host.begin(), host.end());
-    names << name;
-    for (int i = 0; i < static_cast<int>(parameter.shape().rank()); ++i) names << ' ' << parameter.shape()[i];
-    names << '\n';
-    values.write(reinterpret_cast<const char*>(floats.data()),
-                 static_cast<std::streamsize>(floats.size() * sizeof(float)));
-  });
-  std::ofstream file(folder / "batches.bin", std::ios::binary);
-  for (const auto& batch : batches) {
-    const PackedView view = batch.front().view();
-    const auto bytes = static_cast<std::streamsize>(view.tokens) * static_cast<std::streamsize>(sizeof(token_t));
-    file.write(reinterpret_cast<const char*>(view.ids), bytes);
-    file.write(reinterpret_cast<const char*>(view.targets), bytes);
-  }
-  std::ofstream settings(folder / "settings.txt");
-  settings << "vocab_size " << c.vocab_size << "\nd_model " << c.d_model << "\nd_ff " << c.hidden() << "\nn_layers "
-           << c.n_layers << "\nn_heads " << c.n_heads << "\nmax_len " << c.max_len << "\nscale_embedding "
-           << (c.scale_embedding ? 1 : 0) << "\nlr " << lr << "\nbatches " << batches.size() << "\nsequences "
-           << batches.front().front().sequences() << "\nlength " << batches.front().front().longest() << "\nsteps "
-           << steps << '\n';
-  expects<WriteError>(names.good() && values.good() && file.good() && settings.good(), "export", folder.string(),
-                      ": cannot be written");
-}
-
 template <class T>
 class Benchmark {
  public:
