@@ -44,7 +44,7 @@ if(STORYLM_NATIVE)
   include(CheckCXXCompilerFlag)
   check_cxx_compiler_flag(-march=native STORYLM_HAS_MARCH_NATIVE)
   if(STORYLM_HAS_MARCH_NATIVE)
-    list(APPEND cxx_flags -march=native)
+    list(APPEND cxx_flags -march=native -DSTORYLM_PINNED)  # only for this machine: kernels for its instruction set alone
   else()
     message(STATUS "storylm: this compiler has no -march=native; STORYLM_NATIVE does nothing")
   endif()

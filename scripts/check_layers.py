@@ -59,7 +59,7 @@ WORDS = [
     (re.compile(r"\bthread_local\b"), re.compile(r"(?!kernels/)"), "thread_local"),
     (re.compile(r"\b(assert|exit|abort)\s*\("), re.compile(r"$^"), "assert, exit or abort (throw an Error)"),
 ]
-MACROS = {"STORYLM_CUDA_CHECK", "STORYLM_HOST_DEVICE"}
+MACROS = {"STORYLM_CUDA_CHECK", "STORYLM_HOST_DEVICE", "STORYLM_LOWEST_SET", "STORYLM_HIGHEST_SET"}
 LINES = 500
 
 

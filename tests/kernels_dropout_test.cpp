@@ -8,10 +8,11 @@
 #include <doctest/doctest.h>
 
 #include <storylm/core/random.hpp>
-#include <storylm/kernels/cpu/dropout.hpp>
+#include <storylm/kernels/cpu/dispatch.hpp>
 
 namespace {
 using namespace storylm;
+using cpu::promised::DropoutMask;
 
 /// The definition in kernels/kernel.hpp, one element at a time.
 double factor(const DropoutSpec& spec, std::uint32_t ordinal, std::int32_t position, std::uint32_t head,
@@ -26,7 +27,7 @@ TEST_CASE_TEMPLATE("factors are those of the definition at every begin and lengt
   StepState state;
   state.step = 0x123456789AU;
   const DropoutSpec spec{.probability = 0.3, .seed = 0xFEDCBA9876543210U, .site = 17, .state = &state};
-  const cpu::DropoutMask mask(spec);
+  const DropoutMask mask(spec);
   REQUIRE(mask.active());
   CHECK(mask.scale() == spec.scale());
   int wrong = 0;
@@ -49,7 +50,7 @@ TEST_CASE_TEMPLATE("apply multiplies by the factors, in place too", T, float, do
   using A = accumulator_t<T>;
   StepState state;
   const DropoutSpec spec{.probability = 0.5, .seed = 4, .site = 2, .state = &state};
-  const cpu::DropoutMask mask(spec);
+  const DropoutMask mask(spec);
   constexpr index_t n = 700;
   std::vector<T> x;
   for (index_t i = 0; i < n; ++i) x.push_back(static_cast<T>(static_cast<A>(0.25) * static_cast<A>(i + 1)));
@@ -74,7 +75,7 @@ TEST_CASE("no probability or no state: every factor is one") {
   StepState state;
   for (const DropoutSpec& spec : {DropoutSpec{.probability = 0.0, .seed = 1, .site = 1, .state = &state},
                                   DropoutSpec{.probability = 0.5, .seed = 1, .site = 1, .state = nullptr}}) {
-    const cpu::DropoutMask mask(spec);
+    const DropoutMask mask(spec);
     CHECK_FALSE(mask.active());
     std::vector<float> out(70, -1.0F);
     mask.factors(out.data(), 1U, 2, 3U, 4, 70);
@@ -91,7 +92,7 @@ TEST_CASE("what is kept has the asked share, mean one, and changes with every pa
   constexpr index_t n = 200000;
   const auto draw = [&](std::uint32_t ordinal, std::int32_t position, std::uint32_t head) {
     std::vector<float> out(static_cast<std::size_t>(n));
-    cpu::DropoutMask(spec).factors(out.data(), ordinal, position, head, 0, n);
+    DropoutMask(spec).factors(out.data(), ordinal, position, head, 0, n);
     return out;
   };
   const std::vector<float> base = draw(1U, 2, 3U);

@@ -10,10 +10,10 @@
 
 #include <doctest/doctest.h>
 
-#include <storylm/kernels/cpu/math.hpp>
+#include <storylm/kernels/cpu/dispatch.hpp>
 
 namespace {
-namespace cpu = storylm::cpu;
+namespace cpu = storylm::cpu::promised;
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();

@@ -46,7 +46,7 @@ Matrix<T> stored(bool transpose, index_t rows, index_t cols, RandomStream& rando
 }
 
 #if defined(__GNUC__)
-/// What kernels/cpu/matmul.hpp says of an element.
+/// What kernels/cpu/matmul.inc.hpp says of an element.
 template <class T>
 T defined_matmul(const Matrix<T>& a, const Matrix<T>& b, MatmulFlags flags, const T* before, const T* bias, index_t i,
                  index_t j) {
@@ -54,7 +54,7 @@ T defined_matmul(const Matrix<T>& a, const Matrix<T>& b, MatmulFlags flags, cons
   T total{0};
   index_t first = 0;
   do {
-    const index_t last = std::min(k, first + storylm::cpu::MatmulTile<T>::k_block);
+    const index_t last = std::min(k, first + storylm::cpu::promised::MatmulTile<T>::k_block);
     T sum{0};
     for (index_t p = first; p < last; ++p) {
       sum = multiply_add(element_a(a, flags, i, p), element_b(b, flags, p, j), sum);
@@ -70,10 +70,10 @@ T defined_matmul(const Matrix<T>& a, const Matrix<T>& b, MatmulFlags flags, cons
   return total;
 }
 
-/// What kernels/cpu/matmul_rows.hpp says of an element.
+/// What kernels/cpu/matmul_rows.inc.hpp says of an element.
 template <class T>
 T defined_dot(const Matrix<T>& a, const Matrix<T>& b, const T* bias, index_t i, index_t j) {
-  constexpr index_t lanes = storylm::cpu::vector_lanes<T>;
+  constexpr index_t lanes = storylm::cpu::promised::vector_lanes<T>;
   std::array<T, lanes> sum{};
   for (index_t p = 0; p < a.cols(); p += lanes) {
     for (index_t l = 0; l < lanes; ++l) {

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include <storylm/kernels/cpu/attention.hpp>
+#include <storylm/kernels/cpu/dispatch.hpp>
 #include <storylm/kernels/cuda/attention.hpp>
 
 #include "cuda/support.hpp"

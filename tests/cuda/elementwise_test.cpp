@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief activation, swiglu, rope, column_sum, scale_to_mean, gather_rows and sum on CUDA against the CPU in double.
-#include <storylm/kernels/cpu/activation.hpp>
-#include <storylm/kernels/cpu/column_sum.hpp>
+#include <storylm/kernels/cpu/dispatch.hpp>
 #include <storylm/kernels/cpu/gather_rows.hpp>
-#include <storylm/kernels/cpu/rope.hpp>
-#include <storylm/kernels/cpu/scale_to_mean.hpp>
-#include <storylm/kernels/cpu/sum.hpp>
-#include <storylm/kernels/cpu/swiglu.hpp>
 #include <storylm/kernels/cuda/activation.hpp>
 #include <storylm/kernels/cuda/column_sum.hpp>
 #include <storylm/kernels/cuda/gather_rows.hpp>

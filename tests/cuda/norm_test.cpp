@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief op::layer_norm and op::rms_norm on CUDA against the CPU in double.
-#include <storylm/kernels/cpu/layer_norm.hpp>
-#include <storylm/kernels/cpu/rms_norm.hpp>
+#include <storylm/kernels/cpu/dispatch.hpp>
 #include <storylm/kernels/cuda/layer_norm.hpp>
 #include <storylm/kernels/cuda/rms_norm.hpp>
 

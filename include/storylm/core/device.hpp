@@ -8,10 +8,12 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include <storylm/core/error.hpp>
+#include <storylm/core/instruction_set.hpp>
 #include <storylm/core/scratch.hpp>
 
 namespace storylm {
@@ -35,7 +37,8 @@ concept Device = std::copyable<D> && requires(const D& d, void* p, const void* q
 
 /// What a Cpu is made with.
 struct CpuOptions {
-  int threads = 0;  ///< 0: as many as the machine offers
+  int threads = 0;                                  ///< 0: as many as the machine offers
+  std::optional<InstructionSet> instruction_set{};  ///< none: default_instruction_set()
 };
 
 /// Host memory and host threads. A default-made Cpu is a context of its own; copies share one. A context serves one
@@ -60,10 +63,17 @@ class Cpu {
   /// Temporary memory, given back when it ends.
   using Scratch = ScratchStack<Memory>::Frame;
 
-  /// @throws ArgumentError on a negative number of threads
+  /// @throws ArgumentError on a negative number of threads, or an instruction set that build or machine lacks
   explicit Cpu(CpuOptions options = {}) : context_(std::make_shared<Context>()) {
     expects<ArgumentError>(options.threads >= 0, "Cpu", "threads must not be negative: ", options.threads);
+    const InstructionSet set = options.instruction_set ? *options.instruction_set : default_instruction_set();
+    expects<ArgumentError>(set >= lowest_instruction_set && set <= highest_instruction_set, "Cpu", "instruction set ",
+                           to_string(set), " is not in this build, which has ", to_string(lowest_instruction_set),
+                           " to ", to_string(highest_instruction_set));
+    expects<ArgumentError>(set <= machine_instruction_set(), "Cpu", "instruction set ", to_string(set),
+                           " is not this machine's, which has ", to_string(machine_instruction_set()));
     context_->threads = options.threads;
+    context_->instruction_set = set;
   }
 
   /// Memory as it comes. @throws std::bad_alloc
@@ -115,10 +125,13 @@ class Cpu {
 
   /// The number of threads asked for; 0 means all. kernels/cpu/parallel.hpp interprets it.
   [[nodiscard]] int threads() const noexcept { return context_->threads; }
+  /// What kernels given this device use.
+  [[nodiscard]] InstructionSet instruction_set() const noexcept { return context_->instruction_set; }
 
  private:
   struct Context {
     int threads = 0;
+    InstructionSet instruction_set = lowest_instruction_set;
     ScratchStack<Memory> scratch;
   };
   std::shared_ptr<Context> context_;

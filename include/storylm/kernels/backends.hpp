@@ -8,29 +8,11 @@
 
 // IWYU pragma: begin_exports
 #if !defined(__CUDACC__)
-#include <storylm/kernels/cpu/activation.hpp>
-#include <storylm/kernels/cpu/adam.hpp>
-#include <storylm/kernels/cpu/add.hpp>
-#include <storylm/kernels/cpu/attention.hpp>
-#include <storylm/kernels/cpu/attention_cached.hpp>
-#include <storylm/kernels/cpu/clip.hpp>
-#include <storylm/kernels/cpu/column_sum.hpp>
-#include <storylm/kernels/cpu/cross_entropy.hpp>
-#include <storylm/kernels/cpu/embedding.hpp>
+#include <storylm/kernels/cpu/dispatch.hpp>
 #include <storylm/kernels/cpu/gather_rows.hpp>
 #include <storylm/kernels/cpu/grad_scale.hpp>
-#include <storylm/kernels/cpu/layer_norm.hpp>
-#include <storylm/kernels/cpu/matmul.hpp>
-#include <storylm/kernels/cpu/matmul_rows.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/peak_flops.hpp>
-#include <storylm/kernels/cpu/rms_norm.hpp>
-#include <storylm/kernels/cpu/rope.hpp>
 #include <storylm/kernels/cpu/sample.hpp>
-#include <storylm/kernels/cpu/scale_to_mean.hpp>
-#include <storylm/kernels/cpu/sgd.hpp>
-#include <storylm/kernels/cpu/sum.hpp>
-#include <storylm/kernels/cpu/swiglu.hpp>
 #endif
 
 #if defined(STORYLM_WITH_CUDA)  // the target storylm::cuda is linked

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include <storylm/kernels/cpu/lanes.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/cpu/pieces.hpp>
 #include <storylm/kernels/kernel.hpp>
 
 namespace storylm {

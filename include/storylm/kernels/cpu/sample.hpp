@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <limits>
 
-#include <storylm/kernels/cpu/lanes.hpp>
 #include <storylm/kernels/cpu/parallel.hpp>
+#include <storylm/kernels/cpu/pieces.hpp>
 #include <storylm/kernels/kernel.hpp>
 #include <storylm/kernels/sampling.hpp>
 

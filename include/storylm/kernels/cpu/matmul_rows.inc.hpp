@@ -17,22 +17,6 @@
 ///     ( 512, 2048)   10 / 1.8    43 / 7      71 / 36     84 / 81
 ///     (5120,  512)   8 / 1.9     36 / 6      59 / 31     61 / 65
 /// m = 1 and 4 read B at 17 to 24 GB/s: the memory's speed.
-#pragma once
-
-#include <algorithm>
-#include <concepts>
-
-#include <storylm/core/device.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/vector.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-#if !defined(__GNUC__)
-#include <storylm/kernels/cpu/matmul_eigen.hpp>
-#endif
-
-#if defined(__GNUC__)
-namespace storylm::cpu {
 
 /// Sizes of the dot-product kernel: the tile's sums, a vector of each row of B and one of A fill the registers.
 template <class T>
@@ -120,22 +104,11 @@ void matmul_dots(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, Matr
   });
 }
 
-}  // namespace storylm::cpu
-#endif  // __GNUC__
-
-namespace storylm {
-
 /// Dot products of equal dtypes.
 template <class T>
 requires std::same_as<T, float> || std::same_as<T, double>
-struct kernel<op::matmul_rows, Cpu, T, T, T> {
+struct kernel<op::matmul_rows, T, T, T> {
   static void run(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, const T* bias) {
-#if defined(__GNUC__)
-    cpu::matmul_dots<T>(device, c, a, b, bias);
-#else
-    cpu::matmul_rows_eigen<T>(device, c, a, b, bias);
-#endif
+    matmul_dots<T>(device, c, a, b, bias);
   }
 };
-
-}  // namespace storylm

@@ -5,22 +5,11 @@
 /// Tiles are counted from the beginning of a sequence. A piece of work is one (sequence, block of queries, head)
 /// forward and one (sequence, key-value head) backward: bits depend neither on threads nor on what else is in the
 /// batch, and a long sequence alone keeps all threads busy.
-#pragma once
-
-#include <concepts>
-
-#include <storylm/core/device.hpp>
-#include <storylm/kernels/cpu/attention_backward.hpp>
-#include <storylm/kernels/cpu/attention_forward.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
 
 /// Any even head size; float and double.
 template <class T>
 requires std::same_as<T, float> || std::same_as<T, double>
-struct kernel<op::attention, Cpu, T> {
+struct kernel<op::attention, T> {
   static void run(const Cpu& device, MatrixView<T> y, T* lse, MatrixView<const T> qkv, const AttentionSpec& spec,
                   const DropoutSpec& dropout, const PackedView& batch) {
     struct Block {
@@ -28,18 +17,18 @@ struct kernel<op::attention, Cpu, T> {
       index_t first;
     };
     auto scratch = device.scratch();
-    Block* blocks = scratch.take<Block>(batch.tokens / cpu::attention_tile + batch.sequences);
+    Block* blocks = scratch.take<Block>(batch.tokens / attention_tile + batch.sequences);
     index_t count = 0;
     for (index_t s = 0; s < batch.sequences; ++s) {
       const index_t length = batch.offsets[s + 1] - batch.offsets[s];
-      for (index_t first = 0; first < length; first += cpu::attention_tile) blocks[count++] = {s, first};
+      for (index_t first = 0; first < length; first += attention_tile) blocks[count++] = {s, first};
     }
-    const cpu::AttentionCall<T> call(qkv, spec, dropout, batch);
-    const index_t size = cpu::AttentionForward<T>::scratch_size(call.width);
-    T* buffers = scratch.take<T>(size * cpu::thread_count(device));  // (threads, size)
-    cpu::parallel_for(device, count * spec.heads, [&](index_t piece) {
+    const AttentionCall<T> call(qkv, spec, dropout, batch);
+    const index_t size = AttentionForward<T>::scratch_size(call.width);
+    T* buffers = scratch.take<T>(size * thread_count(device));  // (threads, size)
+    parallel_for(device, count * spec.heads, [&](index_t piece) {
       const Block& block = blocks[piece / spec.heads];
-      const cpu::AttentionForward<T> forward(call, buffers + size * cpu::thread_index());
+      const AttentionForward<T> forward(call, buffers + size * thread_index());
       forward.run(y, lse, block.sequence, piece % spec.heads, block.first);
     });
   }
@@ -48,23 +37,21 @@ struct kernel<op::attention, Cpu, T> {
                        const T* lse, MatrixView<const T> qkv, const AttentionSpec& spec, const DropoutSpec& dropout,
                        const PackedView& batch) {
     auto scratch = device.scratch();
-    const cpu::AttentionCall<T> call(qkv, spec, dropout, batch);
-    const index_t size = cpu::AttentionBackward<T>::scratch_size(call.width);
-    T* dot = scratch.take<T>(batch.tokens * spec.heads);             // (tokens, heads)  sum of dy * y
-    T* buffers = scratch.take<T>(size * cpu::thread_count(device));  // (threads, size)
-    cpu::parallel_blocks(device, batch.tokens, cpu::attention_tile, [&](index_t begin, index_t end) {
+    const AttentionCall<T> call(qkv, spec, dropout, batch);
+    const index_t size = AttentionBackward<T>::scratch_size(call.width);
+    T* dot = scratch.take<T>(batch.tokens * spec.heads);        // (tokens, heads)  sum of dy * y
+    T* buffers = scratch.take<T>(size * thread_count(device));  // (threads, size)
+    parallel_blocks(device, batch.tokens, attention_tile, [&](index_t begin, index_t end) {
       for (index_t row = begin; row < end; ++row) {
         for (index_t h = 0; h < spec.heads; ++h) {
           dot[row * spec.heads + h] =
-              cpu::row_dot(dy.row(row) + h * spec.head_dim, y.row(row) + h * spec.head_dim, spec.head_dim);
+              row_dot(dy.row(row) + h * spec.head_dim, y.row(row) + h * spec.head_dim, spec.head_dim);
         }
       }
     });
-    cpu::parallel_for(device, batch.sequences * spec.kv_heads, [&](index_t piece) {
-      const cpu::AttentionBackward<T> part(call, buffers + size * cpu::thread_index());
+    parallel_for(device, batch.sequences * spec.kv_heads, [&](index_t piece) {
+      const AttentionBackward<T> part(call, buffers + size * thread_index());
       part.run(dqkv, dy, lse, dot, piece / spec.kv_heads, piece % spec.kv_heads);
     });
   }
 };
-
-}  // namespace storylm

@@ -5,15 +5,6 @@
 /// Tiles lie in scratch with rows padded to whole vectors and to strips of four, zeros in the padding, so that the
 /// inner loops know no edges. Every element of a product is one chain of fused multiply-adds over k, whatever strip or
 /// column group it falls into.
-#pragma once
-
-#include <algorithm>
-
-#include <storylm/core/dtype.hpp>
-#include <storylm/kernels/cpu/math.hpp>
-#include <storylm/kernels/cpu/vector.hpp>
-
-namespace storylm::cpu {
 
 inline constexpr index_t attention_tile = 64;  ///< queries and keys in a tile; tiles begin at multiples in a sequence
 inline constexpr index_t strip_rows = 4;       ///< rows of a product computed together
@@ -167,5 +158,3 @@ template <class T>
 inline void row_scale(T* y, const T* x, index_t n, T a) {
   for (index_t j = 0; j < n; j += vector_lanes<T>) store(y + j, load(x + j) * a);
 }
-
-}  // namespace storylm::cpu

@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief The CPU's peak rate of fused multiply-adds, measured: the ceiling that kernels are compared with.
-#pragma once
-
-#include <algorithm>
-#include <array>
-#include <chrono>
-
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/vector.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
 
 template <std::floating_point T>
-struct kernel<op::peak_flops, Cpu, T> {
+struct kernel<op::peak_flops, T> {
   static double run(const Cpu& device) {
     constexpr int chains = 12;  // independent accumulators: more than latency times throughput of the units
     constexpr int repeats = 1 << 14;
-    using Vector = cpu::Vector<T>;
-    const int threads = cpu::thread_count(device);
+    using Vector = Vector<T>;
+    const int threads = thread_count(device);
     auto scratch = device.scratch();
     T* const sink = scratch.take<T>(threads);
     double best = 0.0;
@@ -29,7 +18,7 @@ struct kernel<op::peak_flops, Cpu, T> {
     };
     do {
       const auto start = std::chrono::steady_clock::now();
-      cpu::parallel_for(device, threads, [&](index_t task) {
+      parallel_for(device, threads, [&](index_t task) {
         std::array<Vector, chains> sums;
         for (int i = 0; i < chains; ++i) sums[static_cast<std::size_t>(i)] = Vector{} + static_cast<T>(i);
         const Vector factor = Vector{} + T(0.999);
@@ -47,5 +36,3 @@ struct kernel<op::peak_flops, Cpu, T> {
     return best;
   }
 };
-
-}  // namespace storylm

@@ -1,30 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief The target's widest vectors, spelt with the vector extensions of g++ and clang++: no intrinsics.
+/// @brief The one thin vector type of an instruction set, spelt with the vector extensions of g++ and clang++; the few
+/// things that have no spelling there are intrinsics, and here alone.
 ///
-/// The width is that of the instruction set the translation unit is compiled for; results may differ between widths in
-/// the last bits, never within one.
-#pragma once
-
-#if defined(__GNUC__)
-
-#include <algorithm>
-#include <cstddef>
-#include <type_traits>
-#include <utility>
-
-#include <storylm/core/dtype.hpp>
-
-namespace storylm::cpu {
-
-/// Bytes in the widest vector register of the target.
-#if defined(__AVX512F__)
-inline constexpr int vector_bytes = 64;
-#elif defined(__AVX__)
-inline constexpr int vector_bytes = 32;
-#else
-inline constexpr int vector_bytes = 16;
-#endif
+/// Results may differ between instruction sets in the last bits, never within one.
 
 namespace detail {
 template <class T>
@@ -34,7 +13,7 @@ struct VectorTypes {
 };
 
 template <class F, int... I>
-[[gnu::always_inline]] inline void unrolled(const F& f, std::integer_sequence<int, I...>) {
+[[gnu::always_inline]] inline void unrolled_over(const F& f, std::integer_sequence<int, I...>) {
   (f(std::integral_constant<int, I>{}), ...);
 }
 }  // namespace detail
@@ -51,7 +30,7 @@ inline constexpr int vector_lanes = vector_bytes / static_cast<int>(sizeof(T));
 /// registers.
 template <int N, class F>
 [[gnu::always_inline]] inline void unrolled(const F& f) {
-  detail::unrolled(f, std::make_integer_sequence<int, N>{});
+  detail::unrolled_over(f, std::make_integer_sequence<int, N>{});
 }
 
 /// A vector from memory aligned for T only.
@@ -64,6 +43,116 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename detail::VectorTypes<T>::Unaligned*>(p) = v;
+}
+
+namespace detail {
+typedef std::uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));  // the bits of vector_lanes<float> of them
+typedef std::uint32_t Words __attribute__((vector_size(vector_bytes)));
+
+// Templates of A = float, so that of the intrinsics only those of the set's width need to fit.
+template <class A>
+[[gnu::always_inline]] inline Vector<A> widened(const bf16* p) {
+  Halves bits;
+  std::memcpy(&bits, p, sizeof(bits));
+  return reinterpret_cast<Vector<A>>(__builtin_convertvector(bits, Words) << 16U);
+}
+template <class A>
+[[gnu::always_inline]] inline Vector<A> widened(const half* p) {
+#if defined(__x86_64__)
+  if constexpr (vector_bytes == 64) {
+    return Vector<A>(_mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+  } else if constexpr (vector_bytes == 32) {
+    return Vector<A>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+#endif
+  Vector<A> wide{};
+  for (int l = 0; l < vector_lanes<A>; ++l) wide[l] = static_cast<A>(p[l]);
+  return wide;
+}
+/// bf16's rounding, to nearest even, a NaN staying a quiet NaN: the bits are the lower halves of the words.
+template <class A>
+[[gnu::always_inline]] inline Words rounded_to_bf16(Vector<A> v) {
+  const Words u = reinterpret_cast<Words>(v);
+  const Words rounded = (u + 0x7FFFU + ((u >> 16U) & 1U)) >> 16U;
+  const Words quiet = (u >> 16U) | 0x40U;
+  return (u & 0x7FFFFFFFU) > 0x7F800000U ? quiet : rounded;
+}
+template <class A>
+[[gnu::always_inline]] inline void store_narrow(bf16* p, Vector<A> v) {
+  const Halves bits = __builtin_convertvector(rounded_to_bf16<A>(v), Halves);
+  std::memcpy(static_cast<void*>(p), &bits, sizeof(bits));
+}
+template <class A>
+[[gnu::always_inline]] inline void store_narrow(half* p, Vector<A> v) {
+#if defined(__x86_64__)
+  constexpr int rounding = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  if constexpr (vector_bytes == 64) {
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtps_ph(0xFFFF, __m512(v), rounding));
+  } else if constexpr (vector_bytes == 32) {
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(__m256(v), rounding));
+  }
+#endif
+  for (int l = 0; l < vector_lanes<A>; ++l) p[l] = half(v[l]);
+}
+}  // namespace detail
+
+/// A vector of A from memory that holds S: bf16 and half are widened.
+template <class A, class S>
+[[gnu::always_inline]] inline Vector<A> load_as(const S* p) {
+  if constexpr (std::is_same_v<A, S>) {
+    return load(p);
+  } else {
+    return detail::widened<A>(p);
+  }
+}
+/// To memory that holds S: rounded to nearest even, as S's own constructor does.
+template <class A, class S>
+[[gnu::always_inline]] inline void store_as(S* p, Vector<A> v) {
+  if constexpr (std::is_same_v<A, S>) {
+    store(p, v);
+  } else {
+    detail::store_narrow<A>(p, v);
+  }
+}
+
+/// All lanes of a vector exist.
+struct AllLanes {};
+/// Only the first `count` do, at least one and not all: the end of a row.
+struct FirstLanes {
+  index_t count;
+};
+
+/// A vector of A from memory that holds S.
+template <class A, class S>
+[[gnu::always_inline]] inline Vector<A> load_as(const S* p, AllLanes /*which*/) {
+  return load_as<A>(p);
+}
+/// Zero in the lanes that do not exist, which are not read.
+template <class A, class S>
+[[gnu::always_inline]] inline Vector<A> load_as(const S* p, FirstLanes which) {
+  alignas(vector_bytes) S lanes[vector_lanes<A>] = {};
+  for (index_t i = 0; i < which.count; ++i) lanes[i] = p[i];
+  return load_as<A>(lanes);
+}
+/// To memory that holds S.
+template <class A, class S>
+[[gnu::always_inline]] inline void store_as(S* p, Vector<A> v, AllLanes /*which*/) {
+  store_as<A>(p, v);
+}
+/// Lanes that do not exist are not written.
+template <class A, class S>
+[[gnu::always_inline]] inline void store_as(S* p, Vector<A> v, FirstLanes which) {
+  alignas(vector_bytes) S lanes[vector_lanes<A>];
+  store_as<A>(lanes, v);
+  for (index_t i = 0; i < which.count; ++i) p[i] = lanes[i];
+}
+
+/// f(i, which) for the vectors of A that cover [0, n), i the first element of each: all lanes of each but the last's.
+template <class A, class F>
+[[gnu::always_inline]] inline void for_each_vector(index_t n, const F& f) {
+  index_t i = 0;
+  for (; i + vector_lanes<A> <= n; i += vector_lanes<A>) f(i, AllLanes{});
+  if (i < n) f(i, FirstLanes{n - i});
 }
 
 /// The first `count` lanes from memory, zero in the others; reads nothing beyond them. count < 1: all zero.
@@ -155,7 +244,7 @@ template <class T, int Count>
     return v[0];
   } else {
     Vector<T> half[Count / 2];
-    storylm::cpu::unrolled<Count / 2>([&](auto i) {
+    unrolled<Count / 2>([&](auto i) {
       half[i] = interleave_low<T>(v[i], v[i + Count / 2]) + interleave_high<T>(v[i], v[i + Count / 2]);
     });
     return lane_sums<T, Count / 2>(half);
@@ -188,6 +277,25 @@ template <class T>
   }
 }
 
-}  // namespace storylm::cpu
-
-#endif  // __GNUC__
+/// The square root of every lane, correctly rounded like std::sqrt.
+template <std::floating_point T>
+[[gnu::always_inline]] inline void square_root(Vector<T>& v) {
+#if defined(__x86_64__)
+  constexpr bool single = std::is_same_v<T, float>;
+  if constexpr (vector_bytes == 64 && single) {  // masked, for the plain ones of g++ 12 read an uninitialised value
+    v = Vector<T>(_mm512_maskz_sqrt_ps(0xFFFF, __m512(v)));
+  } else if constexpr (vector_bytes == 64) {
+    v = Vector<T>(_mm512_maskz_sqrt_pd(0xFF, __m512d(v)));
+  } else if constexpr (vector_bytes == 32 && single) {
+    v = Vector<T>(_mm256_sqrt_ps(__m256(v)));
+  } else if constexpr (vector_bytes == 32) {
+    v = Vector<T>(_mm256_sqrt_pd(__m256d(v)));
+  } else if constexpr (single) {
+    v = Vector<T>(_mm_sqrt_ps(__m128(v)));
+  } else {
+    v = Vector<T>(_mm_sqrt_pd(__m128d(v)));
+  }
+#else
+  for (int l = 0; l < vector_lanes<T>; ++l) v[l] = std::sqrt(v[l]);
+#endif
+}

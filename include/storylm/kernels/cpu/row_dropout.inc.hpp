@@ -1,15 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief Dropout in ops whose rows are the tokens of a packed batch: factors in pieces that stay in the nearest cache.
-#pragma once
-
-#include <algorithm>
-#include <array>
-
-#include <storylm/kernels/cpu/dropout.hpp>
-#include <storylm/kernels/cpu/lanes.hpp>
-
-namespace storylm::cpu {
 
 /// Hands out the factors of one use of dropout row by row. The batch is looked at only when dropout is active.
 template <Real T>
@@ -40,5 +31,3 @@ class RowDropout {
   DropoutMask mask_;
   PackedView batch_;
 };
-
-}  // namespace storylm::cpu

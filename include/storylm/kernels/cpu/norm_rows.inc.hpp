@@ -1,17 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief What layer_norm and rms_norm share on the CPU: residual + dropout(branch) and the norm in one pass.
-#pragma once
-
-#include <algorithm>
-#include <array>
-#include <cmath>
-
-#include <storylm/kernels/cpu/lanes.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/row_dropout.hpp>
-
-namespace storylm::cpu {
 
 /// @tparam centred layer norm; else the mean is taken as zero: RMS norm
 template <bool centred, Real T>
@@ -119,5 +108,3 @@ struct NormRows {
     });
   }
 };
-
-}  // namespace storylm::cpu

@@ -1,24 +1,14 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief op::clip on the CPU: the global norm of the gradients and the factor that bounds it.
-#pragma once
-
-#include <algorithm>
-#include <cmath>
-
-#include <storylm/kernels/cpu/lanes.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
 
 /// T: the dtype of the gradients.
-template <cpu::Real T>
-struct kernel<op::clip, Cpu, T> {
+template <Real T>
+struct kernel<op::clip, T> {
   /// Writes state->grad_norm, clip and skip, and touches no gradient; gradients (n).
   static void run(const Cpu& device, const T* gradients, index_t n, double max_norm, StepState* state) {
-    const double squares = cpu::ordered_sum<double>(device, n, cpu::flat_grain, [&](index_t begin, index_t end) {
-      return cpu::lane_sum<double>(end - begin, [g = gradients + begin](index_t i) {
+    const double squares = ordered_sum<double>(device, n, flat_grain, [&](index_t begin, index_t end) {
+      return lane_sum<double>(end - begin, [g = gradients + begin](index_t i) {
         const auto value = static_cast<double>(g[i]);
         return value * value;
       });
@@ -30,5 +20,3 @@ struct kernel<op::clip, Cpu, T> {
     state->skip = std::isfinite(norm) ? 0U : 1U;
   }
 };
-
-}  // namespace storylm

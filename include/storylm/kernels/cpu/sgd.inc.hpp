@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief op::sgd on the CPU: stochastic gradient descent with the arithmetic of PyTorch's.
-#pragma once
 
-#include <cstdint>
-
-#include <storylm/kernels/cpu/lanes.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
-
-template <cpu::Real T>
-struct kernel<op::sgd, Cpu, T> {
+template <Real T>
+struct kernel<op::sgd, T> {
   /// One step over every segment of the arena; momentum (size), or null for none. The first step sets it to the
   /// gradient. The gaps between segments are not touched.
   static void run(const Cpu& device, ArenaView<T> arena, T* momentum, std::int64_t* t, const SgdConstants& constants,
@@ -28,30 +19,27 @@ struct kernel<op::sgd, Cpu, T> {
     for (index_t s = 0; s < arena.segment_count; ++s) {
       const ParameterSegment& segment = arena.segments[s];
       const auto decay = static_cast<T>(segment.decay ? constants.weight_decay : 0.0);
-      cpu::parallel_blocks(device, segment.size, cpu::flat_grain, [&](index_t begin, index_t end) {
+      parallel_blocks(device, segment.size, flat_grain, [&](index_t begin, index_t end) {
         const index_t n = end - begin;
         T* const values = arena.values + segment.offset + begin;
         const T* const gradients = arena.gradients + segment.offset + begin;
         const auto gradient = [=](index_t i) { return gradients[i] * clip + decay * values[i]; };
         if (momentum == nullptr) {
-          cpu::lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * gradient(i); });
+          lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * gradient(i); });
           return;
         }
         T* const velocity = momentum + segment.offset + begin;
         if (first) {
-          cpu::lane_map(n, velocity, gradient);
+          lane_map(n, velocity, gradient);
         } else {
-          cpu::lane_map(n, velocity, [=](index_t i) { return velocity[i] * kept + taken * gradient(i); });
+          lane_map(n, velocity, [=](index_t i) { return velocity[i] * kept + taken * gradient(i); });
         }
         if (nesterov) {
-          cpu::lane_map(n, values,
-                        [=](index_t i) { return values[i] + minus_lr * (gradient(i) + kept * velocity[i]); });
+          lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * (gradient(i) + kept * velocity[i]); });
         } else {
-          cpu::lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * velocity[i]; });
+          lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * velocity[i]; });
         }
       });
     }
   }
 };
-
-}  // namespace storylm

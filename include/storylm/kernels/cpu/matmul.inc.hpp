@@ -11,22 +11,6 @@
 /// Panels:
 ///   B in columns of `tile_cols`, [panel][k][tile_cols], packed once and shared by all threads;
 ///   A in strips of `tile_rows`, [strip][k][strip_width], packed by each thread for the block of rows it works on.
-#pragma once
-
-#include <algorithm>
-#include <concepts>
-
-#include <storylm/core/device.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/vector.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-#if !defined(__GNUC__)
-#include <storylm/kernels/cpu/matmul_eigen.hpp>
-#endif
-
-#if defined(__GNUC__)
-namespace storylm::cpu {
 
 /// Sizes of the packed product for elements of T. The tile's sums, two vectors of B and one of A fill the registers:
 /// 14 x 2 + 3 of 32 with AVX-512, 6 x 2 + 3 of 16 otherwise.
@@ -213,23 +197,12 @@ void matmul_packed(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, Ma
   } while (chunk_first < k);
 }
 
-}  // namespace storylm::cpu
-#endif  // __GNUC__
-
-namespace storylm {
-
 /// Packed product of equal dtypes.
 template <class T>
 requires std::same_as<T, float> || std::same_as<T, double>
-struct kernel<op::matmul, Cpu, T, T, T> {
+struct kernel<op::matmul, T, T, T> {
   static void run(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
                   const T* bias) {
-#if defined(__GNUC__)
-    cpu::matmul_packed<T>(device, c, a, b, flags, bias);
-#else
-    cpu::matmul_eigen<T>(device, c, a, b, flags, bias);
-#endif
+    matmul_packed<T>(device, c, a, b, flags, bias);
   }
 };
-
-}  // namespace storylm

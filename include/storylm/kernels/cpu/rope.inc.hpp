@@ -4,18 +4,6 @@
 ///
 /// Frequencies and angles are computed in T, as PyTorch programs do: in float a far position's angle is a rounded one,
 /// and only the same rounding gives the same logits.
-#pragma once
-
-#include <algorithm>
-#include <cmath>
-#include <concepts>
-
-#include <storylm/core/device.hpp>
-#include <storylm/kernels/cpu/math.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm::cpu {
 
 /// out (2, half) = cos and sin of position * frequencies[i].
 template <class T>
@@ -39,14 +27,10 @@ inline void rope_rotate(T* x, index_t distance, const T* cosine, const T* sine, 
   }
 }
 
-}  // namespace storylm::cpu
-
-namespace storylm {
-
 /// Any even head size; float and double.
 template <class T>
 requires std::same_as<T, float> || std::same_as<T, double>
-struct kernel<op::rope, Cpu, T> {
+struct kernel<op::rope, T> {
   static void run(const Cpu& device, MatrixView<T> qkv, const AttentionSpec& spec, double theta, RopeLayout layout,
                   bool inverse, const PackedView& batch) {
     const index_t half = spec.head_dim / 2;
@@ -65,27 +49,25 @@ struct kernel<op::rope, Cpu, T> {
     const bool by_position = positions <= batch.tokens;
     const index_t entries = by_position ? positions : batch.tokens;
     T* angles = scratch.take<T>(entries * 2 * half);  // (entries, 2, half)
-    cpu::parallel_blocks(device, entries, 16, [&](index_t begin, index_t end) {
+    parallel_blocks(device, entries, 16, [&](index_t begin, index_t end) {
       for (index_t e = begin; e < end; ++e) {
-        cpu::rope_angles(angles + e * 2 * half, frequencies, half, by_position ? e : index_t{batch.positions[e]});
+        rope_angles(angles + e * 2 * half, frequencies, half, by_position ? e : index_t{batch.positions[e]});
       }
     });
     const T sign = inverse ? T{-1} : T{1};
-    cpu::parallel_blocks(device, batch.tokens, 16, [&](index_t begin, index_t end) {
+    parallel_blocks(device, batch.tokens, 16, [&](index_t begin, index_t end) {
       for (index_t row = begin; row < end; ++row) {
         const T* cosine = angles + (by_position ? index_t{batch.positions[row]} : row) * 2 * half;
         // Keys follow queries in a row, and both are turned alike.
         for (index_t head = 0; head < spec.heads + spec.kv_heads; ++head) {
           T* x = qkv.row(row) + head * spec.head_dim;
           if (layout == RopeLayout::half_split) {
-            cpu::rope_rotate<1>(x, half, cosine, cosine + half, sign, half);
+            rope_rotate<1>(x, half, cosine, cosine + half, sign, half);
           } else {
-            cpu::rope_rotate<2>(x, 1, cosine, cosine + half, sign, half);
+            rope_rotate<2>(x, 1, cosine, cosine + half, sign, half);
           }
         }
       }
     });
   }
 };
-
-}  // namespace storylm

@@ -3,18 +3,6 @@
 /// @brief Forward of attention on the CPU for one block of queries: softmax taken online, tile by tile.
 ///
 /// M. Milakov and N. Gimelshein, arXiv:1805.02867; T. Dao et al., arXiv:2205.14135.
-#pragma once
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <limits>
-
-#include <storylm/kernels/cpu/attention_tiles.hpp>
-#include <storylm/kernels/cpu/dropout.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm::cpu {
 
 /// One attention call: the arguments that its pieces share.
 template <class T>
@@ -141,5 +129,3 @@ class AttentionForward {
   T* largest_;
   T* sums_;
 };
-
-}  // namespace storylm::cpu

@@ -4,19 +4,6 @@
 ///
 /// Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 2014; which element is
 /// kept is DropoutSpec's definition.
-#pragma once
-
-#include <algorithm>
-#include <array>
-#include <bit>
-#include <cstdint>
-#include <cstring>
-
-#include <storylm/core/dtype.hpp>
-#include <storylm/core/random.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm::cpu {
 
 /// The masks of one use of dropout in one step. Made at the beginning of a kernel: reads the step and derives the key.
 class DropoutMask {
@@ -111,5 +98,3 @@ class DropoutMask {
   double scale_;
   PhiloxKey key_;
 };
-
-}  // namespace storylm::cpu

@@ -3,29 +3,8 @@
 /// @brief Loops along one row that vectorise without -ffast-math and give the same bits at every alignment.
 ///
 /// In sums element i belongs to lane i % 16, and lanes are combined in a fixed tree.
-#pragma once
-
-#include <algorithm>
-#include <concepts>
-
-#include <storylm/core/dtype.hpp>
-#include <storylm/kernels/cpu/vector.hpp>
-
-namespace storylm::cpu {
-
-/// The dtypes that the CPU computes in: their own accumulators.
-template <class T>
-concept Real = FloatDtype<T> && std::floating_point<T>;
 
 inline constexpr index_t lane_count = 16;
-
-/// Rows per piece of work: about 16 Ki elements, so that a piece outweighs the cost of handing it out.
-[[nodiscard]] constexpr index_t row_grain(index_t width) {
-  return std::max<index_t>(1, 16384 / std::max<index_t>(1, width));
-}
-
-/// Elements per piece of work in flat loops.
-inline constexpr index_t flat_grain = 16384;
 
 /// The sum of f(0) ... f(n - 1), carried in A.
 template <class A, class F>
@@ -82,5 +61,3 @@ inline void lane_map(index_t n, T* out, const F& f) {
   for (index_t i = 0; i < n; ++i) out[i] = f(i);
 #endif
 }
-
-}  // namespace storylm::cpu

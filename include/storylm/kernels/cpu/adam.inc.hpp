@@ -1,21 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief op::adam on the CPU: Adam and AdamW with the arithmetic of PyTorch's single-tensor implementation.
-#pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-
-#include <storylm/kernels/cpu/lanes.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/square_root.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
-
-template <cpu::Real T>
-struct kernel<op::adam, Cpu, T> {
+template <Real T>
+struct kernel<op::adam, T> {
   /// One step over every segment of the arena; m, v (size). The gaps between segments are not touched.
   static void run(const Cpu& device, ArenaView<T> arena, T* m, T* v, std::int64_t* t, const AdamConstants& constants,
                   const StepState* state) {
@@ -37,7 +25,7 @@ struct kernel<op::adam, Cpu, T> {
       const double decay = segment.decay ? constants.weight_decay : 0.0;
       factors.kept = static_cast<T>(constants.decoupled ? 1.0 - state->lr * decay : 1.0);
       factors.added = static_cast<T>(constants.decoupled ? 0.0 : decay);
-      cpu::parallel_blocks(device, segment.size, cpu::flat_grain, [&](index_t begin, index_t end) {
+      parallel_blocks(device, segment.size, flat_grain, [&](index_t begin, index_t end) {
         const index_t at = segment.offset + begin;
         update(end - begin, arena.values + at, arena.gradients + at, m + at, v + at, factors);
       });
@@ -74,21 +62,19 @@ struct kernel<op::adam, Cpu, T> {
   }
 
   static void update_lanes(T* values, const T* gradients, T* m, T* v, const Factors& f) {
-    using V = cpu::Vector<T>;
-    const V weight = cpu::load(values) * f.kept;
-    const V g = cpu::load(gradients) * f.clip + f.added * weight;
-    const V before = cpu::load(m);
+    using V = Vector<T>;
+    const V weight = load(values) * f.kept;
+    const V g = load(gradients) * f.clip + f.added * weight;
+    const V before = load(m);
     // torch.lerp takes the form that is exact at the nearer end.
     const V mean = f.rest1 < T{0.5} ? before + f.rest1 * (g - before) : g - (g - before) * (T{1} - f.rest1);
-    const V square = cpu::load(v) * f.beta2 + f.rest2 * g * g;
+    const V square = load(v) * f.beta2 + f.rest2 * g * g;
     V root = square;
-    cpu::square_root<T>(root);
-    cpu::store(m, mean);
-    cpu::store(v, square);
-    cpu::store(values, V(weight + f.minus_step * mean / (root / f.root_correction2 + f.eps)));
+    square_root<T>(root);
+    store(m, mean);
+    store(v, square);
+    store(values, V(weight + f.minus_step * mean / (root / f.root_correction2 + f.eps)));
   }
 
-  static constexpr index_t lanes = cpu::vector_lanes<T>;
+  static constexpr index_t lanes = vector_lanes<T>;
 };
-
-}  // namespace storylm

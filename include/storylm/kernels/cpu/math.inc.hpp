@@ -5,28 +5,18 @@
 /// The float versions use multiply_add() wherever a product meets a sum: no compiler can then contract differently in
 /// a loop's vector body and in its scalar tail, and a value has the same bits at every position of an array. The
 /// polynomials are those of S. Moshier's Cephes library and, for erf, N. Juffa's. Doubles go to the standard library.
-#pragma once
-
-#include <bit>
-#include <cmath>
-#include <concepts>
-#include <cstdint>
-
-namespace storylm::cpu {
 
 /// a * b + c, rounded once where the target has fused multiply-add and twice where it has not: never left to the
 /// compiler's choice.
 template <std::floating_point T>
 [[nodiscard]] inline T multiply_add(T a, T b, T c) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-  if constexpr (sizeof(T) == sizeof(float)) {
+  if constexpr (!has_fma) {
+    return a * b + c;
+  } else if constexpr (sizeof(T) == sizeof(float)) {
     return __builtin_fmaf(a, b, c);
   } else {
     return __builtin_fma(a, b, c);
   }
-#else
-  return a * b + c;
-#endif
 }
 
 /// `yes` or `no` by masks: from ?: g++ makes branches, and loops with branches stay scalar.
@@ -107,5 +97,3 @@ template <std::floating_point T>
 [[nodiscard]] inline double tanh(double x) { return std::tanh(x); }
 [[nodiscard]] inline double erf(double x) { return std::erf(x); }
 [[nodiscard]] inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-}  // namespace storylm::cpu

@@ -2,13 +2,6 @@
 /// @file
 /// @brief Backward of attention on the CPU for one key-value head of one sequence: probabilities are computed again
 /// from the saved log of the sum of exponentials. T. Dao et al., arXiv:2205.14135.
-#pragma once
-
-#include <algorithm>
-
-#include <storylm/kernels/cpu/attention_forward.hpp>
-
-namespace storylm::cpu {
 
 /// With P the probabilities, F their dropout factors and D = rowsum(dy * y):
 /// dV = (P F)^T dY, dS = P (F (dY V^T) - D), dQ = dS K, dK = dS^T Q. Sums run over tiles of keys, then heads of the
@@ -148,5 +141,3 @@ class AttentionBackward {
   T* probabilities_;      // (tile, tile)
   T* dscores_;            // (tile, tile)
 };
-
-}  // namespace storylm::cpu

@@ -1,20 +1,10 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief Column sums on the CPU: sums of blocks of 64 rows, each in row order, added in the order of the blocks.
-#pragma once
-
-#include <algorithm>
-
-#include <storylm/core/device.hpp>
-#include <storylm/core/dtype.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
 
 /// Any storage type; sums are carried in the accumulator of T.
 template <FloatDtype T>
-struct kernel<op::column_sum, Cpu, T, accumulator_t<T>> {
+struct kernel<op::column_sum, T, accumulator_t<T>> {
   using Sum = accumulator_t<T>;
 
   static void run(const Cpu& device, Sum* dsum, MatrixView<const T> x) {
@@ -26,7 +16,7 @@ struct kernel<op::column_sum, Cpu, T, accumulator_t<T>> {
     auto scratch = device.scratch();
     Sum* partial = scratch.template take<Sum>(row_blocks * x.cols);  // (row_blocks, cols)
 
-    cpu::parallel_for(device, row_blocks * col_blocks, [&](index_t piece) {
+    parallel_for(device, row_blocks * col_blocks, [&](index_t piece) {
       const index_t row_block = piece / col_blocks;
       const index_t first = piece % col_blocks * block_cols;
       const index_t width = std::min(block_cols, x.cols - first);
@@ -38,7 +28,7 @@ struct kernel<op::column_sum, Cpu, T, accumulator_t<T>> {
         for (index_t c = 0; c < width; ++c) sum[c] += static_cast<Sum>(row[c]);
       }
     });
-    cpu::parallel_blocks(device, x.cols, block_cols, [&](index_t begin, index_t end) {
+    parallel_blocks(device, x.cols, block_cols, [&](index_t begin, index_t end) {
       for (index_t block = 1; block < row_blocks; ++block) {
         for (index_t c = begin; c < end; ++c) partial[c] += partial[block * x.cols + c];
       }
@@ -46,5 +36,3 @@ struct kernel<op::column_sum, Cpu, T, accumulator_t<T>> {
     });
   }
 };
-
-}  // namespace storylm

@@ -1,20 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief op::activation on the CPU: ReLU and both GELUs with dropout in the same pass.
-#pragma once
 
-#include <numbers>
-
-#include <storylm/kernels/cpu/lanes.hpp>
-#include <storylm/kernels/cpu/math.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/cpu/row_dropout.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
-
-template <cpu::Real T>
-struct kernel<op::activation, Cpu, T> {
+template <Real T>
+struct kernel<op::activation, T> {
   /// ReLU's derivative is seen from its output: positive means kept by the function and by dropout alike.
   [[nodiscard]] static constexpr bool needs_input(Activation activation) { return activation != Activation::relu; }
 
@@ -23,13 +12,11 @@ struct kernel<op::activation, Cpu, T> {
                   const DropoutSpec& dropout, const PackedView& batch) {
     switch (activation) {
       case Activation::relu:
-        return forward(device, y, x, dropout, batch, [](T v) { return cpu::select(v < T{0}, T{0}, v); });
+        return forward(device, y, x, dropout, batch, [](T v) { return select(v < T{0}, T{0}, v); });
       case Activation::gelu_tanh:
-        return forward(device, y, x, dropout, batch,
-                       [](T v) { return T{0.5} * v * (T{1} + cpu::tanh(tanh_argument(v))); });
+        return forward(device, y, x, dropout, batch, [](T v) { return T{0.5} * v * (T{1} + tanh(tanh_argument(v))); });
       case Activation::gelu_erf:
-        return forward(device, y, x, dropout, batch,
-                       [](T v) { return T{0.5} * v * (T{1} + cpu::erf(v * inverse_sqrt2)); });
+        return forward(device, y, x, dropout, batch, [](T v) { return T{0.5} * v * (T{1} + erf(v * inverse_sqrt2)); });
     }
   }
 
@@ -39,17 +26,17 @@ struct kernel<op::activation, Cpu, T> {
                        const PackedView& batch) {
     switch (activation) {
       case Activation::relu:
-        return relu_backward(device, dx, dy, y, cpu::RowDropout<T>(dropout, batch).scale());
+        return relu_backward(device, dx, dy, y, RowDropout<T>(dropout, batch).scale());
       case Activation::gelu_tanh:
         return gelu_backward(device, dx, dy, x, dropout, batch, [](T v) {
-          const T t = cpu::tanh(tanh_argument(v));
+          const T t = tanh(tanh_argument(v));
           const T slope = sqrt_2_over_pi * (T{1} + T{3} * cubic * v * v);
           return T{0.5} * (T{1} + t) + T{0.5} * v * (T{1} - t * t) * slope;
         });
       case Activation::gelu_erf:
         return gelu_backward(device, dx, dy, x, dropout, batch, [](T v) {
-          const T cumulative = T{0.5} * (T{1} + cpu::erf(v * inverse_sqrt2));
-          return cumulative + v * cpu::exp(T{-0.5} * v * v) * inverse_sqrt_2pi;
+          const T cumulative = T{0.5} * (T{1} + erf(v * inverse_sqrt2));
+          return cumulative + v * exp(T{-0.5} * v * v) * inverse_sqrt_2pi;
         });
     }
   }
@@ -65,12 +52,12 @@ struct kernel<op::activation, Cpu, T> {
   template <class F>
   static void forward(const Cpu& device, MatrixView<T> y, MatrixView<const T> x, const DropoutSpec& dropout,
                       const PackedView& batch, const F& f) {
-    const cpu::RowDropout<T> mask(dropout, batch);
-    cpu::parallel_blocks(device, y.rows, cpu::row_grain(y.cols), [&](index_t begin, index_t end) {
+    const RowDropout<T> mask(dropout, batch);
+    parallel_blocks(device, y.rows, row_grain(y.cols), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) {
         mask.for_each_piece(r, y.cols, [&](index_t first, index_t count, const T* factors) {
           const T* const from = x.row(r) + first;
-          cpu::lane_map(count, y.row(r) + first, [=](index_t i) { return f(from[i]) * factors[i]; });
+          lane_map(count, y.row(r) + first, [=](index_t i) { return f(from[i]) * factors[i]; });
         });
       }
     });
@@ -78,12 +65,11 @@ struct kernel<op::activation, Cpu, T> {
 
   static void relu_backward(const Cpu& device, MatrixView<T> dx, MatrixView<const T> dy, MatrixView<const T> y,
                             T scale) {
-    cpu::parallel_blocks(device, dx.rows, cpu::row_grain(dx.cols), [&](index_t begin, index_t end) {
+    parallel_blocks(device, dx.rows, row_grain(dx.cols), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) {
         const T* const value = y.row(r);
         const T* const gradient = dy.row(r);
-        cpu::lane_map(dx.cols, dx.row(r),
-                      [=](index_t i) { return cpu::select(value[i] <= T{0}, T{0}, gradient[i] * scale); });
+        lane_map(dx.cols, dx.row(r), [=](index_t i) { return select(value[i] <= T{0}, T{0}, gradient[i] * scale); });
       }
     });
   }
@@ -91,18 +77,15 @@ struct kernel<op::activation, Cpu, T> {
   template <class F>
   static void gelu_backward(const Cpu& device, MatrixView<T> dx, MatrixView<const T> dy, MatrixView<const T> x,
                             const DropoutSpec& dropout, const PackedView& batch, const F& derivative) {
-    const cpu::RowDropout<T> mask(dropout, batch);
-    cpu::parallel_blocks(device, dx.rows, cpu::row_grain(dx.cols), [&](index_t begin, index_t end) {
+    const RowDropout<T> mask(dropout, batch);
+    parallel_blocks(device, dx.rows, row_grain(dx.cols), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) {
         mask.for_each_piece(r, dx.cols, [&](index_t first, index_t count, const T* factors) {
           const T* const from = x.row(r) + first;
           const T* const gradient = dy.row(r) + first;
-          cpu::lane_map(count, dx.row(r) + first,
-                        [=](index_t i) { return gradient[i] * factors[i] * derivative(from[i]); });
+          lane_map(count, dx.row(r) + first, [=](index_t i) { return gradient[i] * factors[i] * derivative(from[i]); });
         });
       }
     });
   }
 };
-
-}  // namespace storylm

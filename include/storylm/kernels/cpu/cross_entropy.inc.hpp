@@ -1,25 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief op::cross_entropy on the CPU: loss and gradient in place.
-#pragma once
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-
-#include <storylm/kernels/cpu/lanes.hpp>
-#include <storylm/kernels/cpu/math.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm {
-
-template <cpu::Real T>
-struct kernel<op::cross_entropy, Cpu, T> {
+template <Real T>
+struct kernel<op::cross_entropy, T> {
   /// loss (rows); logits (rows, vocab) become the gradient when asked for; targets (rows), negative: none.
   static void run(const Cpu& device, T* loss, MatrixView<T> logits, const token_t* targets, bool gradient) {
     const index_t vocab = logits.cols;
-    cpu::parallel_blocks(device, logits.rows, cpu::row_grain(vocab), [&](index_t begin, index_t end) {
+    parallel_blocks(device, logits.rows, row_grain(vocab), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) {
         T* const row = logits.row(r);
         const token_t target = targets[r];
@@ -28,7 +16,7 @@ struct kernel<op::cross_entropy, Cpu, T> {
           if (gradient) std::fill_n(row, vocab, T{0});
           continue;
         }
-        const T largest = cpu::lane_max(vocab, row);
+        const T largest = lane_max(vocab, row);
         const T distance = largest - row[target];
         std::array<T, piece> exponentials;  // NOLINT: written before it is read
         T sum{0};
@@ -36,13 +24,13 @@ struct kernel<op::cross_entropy, Cpu, T> {
           const index_t count = std::min(piece, vocab - first);
           const T* const from = row + first;
           T* const to = gradient ? row + first : exponentials.data();
-          cpu::lane_map(count, to, [=](index_t i) { return cpu::exp(from[i] - largest); });
-          sum += cpu::lane_sum<T>(count, [=](index_t i) { return to[i]; });
+          lane_map(count, to, [=](index_t i) { return exp(from[i] - largest); });
+          sum += lane_sum<T>(count, [=](index_t i) { return to[i]; });
         }
         loss[r] = std::log(sum) + distance;
         if (!gradient) continue;
         const T inverse = T{1} / sum;
-        cpu::lane_map(vocab, row, [=](index_t i) { return row[i] * inverse; });
+        lane_map(vocab, row, [=](index_t i) { return row[i] * inverse; });
         row[target] -= T{1};
       }
     });
@@ -51,5 +39,3 @@ struct kernel<op::cross_entropy, Cpu, T> {
  private:
   static constexpr index_t piece = 256;
 };
-
-}  // namespace storylm

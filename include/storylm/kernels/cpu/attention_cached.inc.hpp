@@ -5,22 +5,6 @@
 /// A row is computed by itself: scores as dot products along the head, softmax online over blocks of 64 positions that
 /// begin at multiples of 64, values added position by position. So its bits depend neither on the other rows of the
 /// batch nor on whether its predecessors came in this call or an earlier one.
-#pragma once
-
-#include <algorithm>
-#include <cmath>
-#include <concepts>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <limits>
-
-#include <storylm/core/device.hpp>
-#include <storylm/kernels/cpu/attention_tiles.hpp>
-#include <storylm/kernels/cpu/parallel.hpp>
-#include <storylm/kernels/kernel.hpp>
-
-namespace storylm::cpu {
 
 /// A vector of T from cached values: where a narrower cache is widened.
 template <class T, class TKV>
@@ -150,20 +134,16 @@ class CachedQuery {
   T* scores_;
 };
 
-}  // namespace storylm::cpu
-
-namespace storylm {
-
 /// Any even head size; a cache of the rows' own dtype, or a narrower one beside float.
 template <class T, class TKV>
 requires((std::same_as<T, float> && (std::same_as<TKV, float> || std::same_as<TKV, bf16> || std::same_as<TKV, half>)) ||
-         (std::same_as<T, double> && std::same_as<TKV, double>)) struct kernel<op::attention_cached, Cpu, T, TKV> {
+         (std::same_as<T, double> && std::same_as<TKV, double>)) struct kernel<op::attention_cached, T, TKV> {
   static void run(const Cpu& device, MatrixView<T> y, MatrixView<const T> qkv, const KvView<TKV>& kv,
                   const AttentionSpec& spec, const PackedView& batch) {
     const index_t width = spec.kv_width();
     const auto slot = [&](index_t row) { return index_t{kv.slots[batch.sequence[row]]} * kv.capacity * width; };
     // All rows are stored before any attends: a row sees its predecessors in the same call through the cache.
-    cpu::parallel_blocks(device, batch.tokens, 16, [&](index_t begin, index_t end) {
+    parallel_blocks(device, batch.tokens, 16, [&](index_t begin, index_t end) {
       for (index_t row = begin; row < end; ++row) {
         const T* from = qkv.row(row) + spec.q_width();
         const index_t at = slot(row) + index_t{batch.positions[row]} * width;
@@ -172,20 +152,20 @@ requires((std::same_as<T, float> && (std::same_as<TKV, float> || std::same_as<TK
       }
     });
     auto scratch = device.scratch();
-    const index_t size = cpu::CachedQuery<T, TKV>::scratch_size(spec.head_dim);
-    T* buffers = scratch.take<T>(size * cpu::thread_count(device));  // (threads, size)
+    const index_t size = CachedQuery<T, TKV>::scratch_size(spec.head_dim);
+    T* buffers = scratch.take<T>(size * thread_count(device));  // (threads, size)
     const index_t group = spec.heads / spec.kv_heads;
     // Neighbouring rows are mostly of one sequence: a few of them take turns at one head, whose keys then are at hand.
     constexpr index_t rows = 4;
     const index_t row_blocks = (batch.tokens + rows - 1) / rows;
-    cpu::parallel_for(device, row_blocks * spec.kv_heads, [&](index_t piece) {
+    parallel_for(device, row_blocks * spec.kv_heads, [&](index_t piece) {
       const index_t kv_head = piece % spec.kv_heads;
       const index_t begin = piece / spec.kv_heads * rows;
       for (index_t row = begin; row < std::min(batch.tokens, begin + rows); ++row) {
         const index_t position = batch.positions[row];
         const index_t oldest = spec.window > 0 ? std::max<index_t>(0, position + 1 - spec.window) : 0;
         const index_t at = slot(row) + kv_head * spec.head_dim;
-        const cpu::CachedQuery<T, TKV> query(spec.head_dim, buffers + size * cpu::thread_index());
+        const CachedQuery<T, TKV> query(spec.head_dim, buffers + size * thread_index());
         for (index_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
           query.run(y.row(row) + head * spec.head_dim, qkv.row(row) + head * spec.head_dim, kv.keys + at,
                     kv.values + at, width, oldest, position);
@@ -194,5 +174,3 @@ requires((std::same_as<T, float> && (std::same_as<TKV, float> || std::same_as<TK
     });
   }
 };
-
-}  // namespace storylm

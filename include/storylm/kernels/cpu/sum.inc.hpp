@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief op::sum on the CPU.
+
+template <Real T>
+struct kernel<op::sum, T> {
+  /// *total += sum of values, (n).
+  static void run(const Cpu& device, double* total, const T* values, index_t n) {
+    *total += ordered_sum<double>(device, n, flat_grain, [&](index_t begin, index_t end) {
+      return lane_sum<double>(end - begin, [v = values + begin](index_t i) { return v[i]; });
+    });
+  }
+};
