@@ -5,33 +5,31 @@
 //   prepare_stories --input shards/ --output-dir data/
 //
 // The input is read once: stories are cleaned, written one per line, and a bounded sample of them trains the tokenizer.
-// Then stories.txt is tokenized on all threads. Files get their names when all of them are complete.
+// Then stories.txt is tokenized. Both on all threads, with results that do not depend on their number. Files get their names when all of them are complete.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
-#include <limits>
-#include <memory>
-#include <mutex>
 #include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <storylm/data/cleaning.hpp>
+#include <storylm/data/ordered_pipeline.hpp>
 #include <storylm/data/stories.hpp>
+#include <storylm/data/stories_blocks.hpp>
+#include <storylm/data/stories_parallel.hpp>
 #include <storylm/data/token_file.hpp>
 #include <storylm/detail/atomic_file.hpp>
+#include <storylm/text/lower_case.hpp>
 #include <storylm/text/sentencepiece_encoder.hpp>
 #include <storylm/text/sentencepiece_trainer.hpp>
 
@@ -79,26 +77,23 @@ struct Corpus {
   double seconds = 0.0;
 };
 
-/// Reads and cleans all stories into `stories`, one per line.
+/// Reads and cleans all stories into `stories`, one per line, on all threads.
 void read_corpus(const Flags& flags, detail::AtomicFile& stories, Corpus& corpus) {
   const Clock::time_point start = Clock::now();
   StoryReader reader(flags.input, {.keep_going = flags.keep_going});
+  CleanStoriesOptions options{.threads = program::thread_count(flags.threads)};
+  if (flags.max_stories > 0) options.max_stories = flags.max_stories;
+  if (flags.lowercase) options.finish = lower_case;
   program::ProgressLine progress;
-  const index_t limit = flags.max_stories > 0 ? flags.max_stories : std::numeric_limits<index_t>::max();
-  std::string raw;
-  std::string clean;
-  while (corpus.cleaned.kept < limit && reader.next(raw)) {
+  clean_stories(reader, corpus.cleaned, options, [&](const CleanStories& block) {
     check_stop_signal();
-    if (!clean_story(raw, clean, corpus.cleaned)) continue;
-    if (flags.lowercase) clean = lower_case(clean);
-    corpus.sample.add(clean);
-    clean += '\n';
-    stories.write(std::string_view(clean));
-    if (corpus.cleaned.kept % 256 == 0 && progress.due()) {
+    for (std::size_t i = 0; i < block.size(); ++i) corpus.sample.add(block[i]);
+    stories.write(block.lines());
+    if (progress.due()) {
       progress.show("reading: " + std::to_string(corpus.cleaned.kept) + " stories, " + megabytes(reader.bytes_read()) +
                     " of " + megabytes(reader.total_bytes()));
     }
-  }
+  });
   progress.finish();
   stories.flush();
   for (const std::string& report : reader.reports()) std::cerr << "left out: " << report << '\n';
@@ -154,71 +149,48 @@ std::optional<SentencePieceTokenizer> existing_tokenizer(const Flags& flags) {
   return tokenizer;
 }
 
-/// Tokenizes the lines of a text file on several threads; what comes out does not depend on their number.
-class LineTokenizer {
- public:
-  LineTokenizer(const SentencePieceTokenizer& tokenizer, int threads)
-      : encoders_(static_cast<std::size_t>(threads), SentencePieceEncoder(tokenizer)) {}
+/// Lines of stories.txt and their tokens.
+struct TokenizedBlock {
+  StoryBlock lines;
+  std::vector<token_t> tokens;
+  std::vector<std::size_t> ends;  // of the lines in tokens
 
-  void run(const std::filesystem::path& stories, index_t count, TokenFileWriter& writer) {
-    detail::TextStories lines(stories, detail::TextStories::Form::lines);
-    program::ProgressLine progress;
-    index_t done = 0;
-    while (read_lines(lines)) {
-      check_stop_signal();
-      tokenize_lines();
-      for (const std::vector<token_t>& tokens : tokens_) writer.add(tokens);
-      done += static_cast<index_t>(tokens_.size());
-      if (progress.due()) {
-        progress.show("tokenizing: " + std::to_string(done) + " of " + std::to_string(count) + " stories");
-      }
-    }
-  }
-
- private:
-  static constexpr std::size_t batch_bytes = std::size_t{1} << 22U;  // of text a round
-  static constexpr std::size_t lines_at_once = 16;                   // that a thread takes
-
-  bool read_lines(detail::TextStories& lines) {
-    lines_.clear();
-    std::string line;
-    for (std::size_t bytes = 0; bytes < batch_bytes * encoders_.size() && lines.next(line); bytes += line.size()) {
-      lines_.push_back(line);
-    }
-    return !lines_.empty();
-  }
-
-  void tokenize_lines() {
-    tokens_.resize(lines_.size());
-    next_ = 0;
-    std::vector<std::thread> others;
-    for (std::size_t i = 1; i < encoders_.size(); ++i) others.emplace_back([this, i] { work(encoders_[i]); });
-    work(encoders_[0]);
-    for (std::thread& thread : others) thread.join();
-    if (failure_) std::rethrow_exception(failure_);
-  }
-
-  void work(SentencePieceEncoder& encoder) {
-    try {
-      for (std::size_t first = next_.fetch_add(lines_at_once); first < lines_.size();
-           first = next_.fetch_add(lines_at_once)) {
-        for (std::size_t i = first; i < std::min(first + lines_at_once, lines_.size()); ++i) {
-          encoder.encode(lines_[i], tokens_[i]);
-        }
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      failure_ = std::current_exception();
-    }
-  }
-
-  std::vector<SentencePieceEncoder> encoders_;  // one a thread
-  std::vector<std::string> lines_;
-  std::vector<std::vector<token_t>> tokens_;
-  std::atomic<std::size_t> next_ = 0;
-  std::mutex mutex_;
-  std::exception_ptr failure_;
+  [[nodiscard]] std::size_t bytes() const { return lines.text.size(); }
 };
+
+/// Tokenizes the lines of a text file on all threads; what comes out does not depend on their number.
+void tokenize(const std::filesystem::path& stories, index_t count, const SentencePieceTokenizer& tokenizer, int threads,
+              TokenFileWriter& writer) {
+  detail::TextCutter cutter(stories, detail::TextCutter::Form::lines);
+  std::vector<SentencePieceEncoder> encoders(static_cast<std::size_t>(threads), SentencePieceEncoder(tokenizer));
+  program::ProgressLine progress;
+  index_t done = 0;
+  bool ended = false;
+  const auto read = [&](TokenizedBlock& block) {
+    if (std::exchange(ended, true)) return false;
+    cutter.next(block.lines);
+    ended = block.lines.last;
+    return true;
+  };
+  const auto encode = [&](TokenizedBlock& block, std::size_t thread) {
+    block.tokens.clear();
+    block.ends.clear();
+    for (std::size_t i = 0; i < block.lines.stories.size(); ++i) {
+      encoders[thread].append(block.lines[i], block.tokens);
+      block.ends.push_back(block.tokens.size());
+    }
+  };
+  const auto write = [&](TokenizedBlock& block) {
+    check_stop_signal();
+    writer.add(block.tokens, block.ends);
+    done += static_cast<index_t>(block.ends.size());
+    if (progress.due()) {
+      progress.show("tokenizing: " + std::to_string(done) + " of " + std::to_string(count) + " stories");
+    }
+    return true;
+  };
+  detail::OrderedPipeline<TokenizedBlock>(threads).run(read, encode, write);
+}
 
 int prepare(const Flags& flags) {
   program::ComputeFlags::check_threads(flags.threads);
@@ -256,7 +228,7 @@ int prepare(const Flags& flags) {
   TokenFileWriter writer(flags.output_dir / "stories.tokens", {.vocab_size = tokenizer->vocab_size(),
                                                                .tokenizer_hash = tokenizer->hash(),
                                                                .lowercase = tokenizer->lowercase()});
-  LineTokenizer(*tokenizer, threads).run(stories.temporary(), corpus.cleaned.kept, writer);
+  tokenize(stories.temporary(), corpus.cleaned.kept, *tokenizer, threads, writer);
   const double tokenizing_seconds = seconds_since(start);
 
   detail::AtomicFile vocab(flags.output_dir / "bpe.vocab");

@@ -26,6 +26,20 @@ struct CleaningCounts {
   index_t invisible = 0;          ///< had zero-width spaces or byte order marks (removed)
   index_t chat_markers = 0;       ///< had <|im_start|> and the like, whole or in fragments (removed)
   index_t mojibake = 0;           ///< had quotation marks or dashes decoded as Windows-1252 (put right)
+
+  /// Adds what was counted elsewhere.
+  CleaningCounts& operator+=(const CleaningCounts& other) noexcept {
+    for (index_t CleaningCounts::*const field :
+         {&CleaningCounts::kept, &CleaningCounts::dropped_empty, &CleaningCounts::dropped_long_word,
+          &CleaningCounts::outer_whitespace, &CleaningCounts::invalid_utf8, &CleaningCounts::control,
+          &CleaningCounts::replacement, &CleaningCounts::invisible, &CleaningCounts::chat_markers,
+          &CleaningCounts::mojibake}) {
+      this->*field += other.*field;
+    }
+    return *this;
+  }
+  /// Field by field.
+  friend bool operator==(const CleaningCounts&, const CleaningCounts&) = default;
 };
 
 /// The longest word that clean_story() takes for one.

@@ -7,8 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <memory>
-#include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -19,6 +17,7 @@
 
 #include <storylm/core/dtype.hpp>
 #include <storylm/core/error.hpp>
+#include <storylm/data/stories_blocks.hpp>
 #include <storylm/data/stories_json.hpp>
 #include <storylm/detail/file_descriptor.hpp>
 
@@ -27,6 +26,7 @@ namespace storylm {
 /// What a StoryReader does about errors.
 struct StoryReaderOptions {
   bool keep_going = false;  ///< skip records without a story, and what follows a syntax error in a shard; count both
+  std::size_t block_bytes = detail::block_bytes;  ///< of a file read at once; results do not depend on it
 };
 
 /// What a StoryReader had to leave out.
@@ -39,97 +39,46 @@ struct ReaderCounts {
 
 namespace detail {
 
-/// Stories of a text file: separated by <|endoftext|>, or one per line where that does not occur.
-class TextStories {
+/// Something left out of a block.
+struct StoryProblem {
+  std::uint64_t at = 0;         ///< byte of the file where it is wrong
+  std::uint64_t record_at = 0;  ///< where the record begins
+  std::string reason;
+  bool fatal = false;  ///< nothing can be read behind it
+};
+
+/// Goes through the stories of a block. One for each thread.
+class BlockStories {
  public:
-  static constexpr std::string_view separator = "<|endoftext|>";
+  enum class Next { story, problem, end };
 
-  /// How stories are told apart.
-  enum class Form { lines, separators };
-
-  explicit TextStories(const std::filesystem::path& path) : file_(path, op) {
-    by_line_ = !contains_separator();
-    file_.rewind();
-    text_.clear();
-  }
-  TextStories(const std::filesystem::path& path, Form form) : file_(path, op), by_line_(form == Form::lines) {}
-
-  /// The next story as it stands in the file; false at the end.
-  [[nodiscard]] bool next(std::string& story) {
-    const std::string_view delimiter = by_line_ ? std::string_view("\n") : separator;
-    while (true) {
-      const std::size_t end = text_.find(delimiter, searched_);
-      const bool last = end == std::string::npos && ended_;
-      if (end == std::string::npos && !ended_) {
-        searched_ = std::max(at_, text_.size() - std::min(text_.size(), delimiter.size() - 1));
-        fill();
-        continue;
-      }
-      const std::string_view found =
-          without_line_ends(std::string_view(text_).substr(at_, last ? std::string::npos : end - at_));
-      // Blank lines, and nothing but line ends after the last separator, are no stories; between separators they are.
-      const bool blank = (by_line_ || last) && found.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
-      if (!blank) story.assign(found);
-      at_ = searched_ = last ? text_.size() : end + delimiter.size();
-      if (!blank) return true;
-      if (last) return false;
+  /// What comes next in `block` from its story `i` on: a story, valid until the next call, or a problem.
+  [[nodiscard]] Next next(const StoryBlock& block, std::size_t& i, std::string_view& story, StoryProblem& problem) {
+    if (i < block.stories.size()) {
+      const std::uint64_t record_at = block.at + block.stories[i].begin;
+      const std::string_view text = block[i++];
+      if (!block.json) return story = text, Next::story;
+      StoryParser::Outcome outcome = parser_.parse(text, story);
+      if (outcome.kind == StoryParser::Kind::story) return Next::story;
+      problem = {record_at + outcome.at, record_at, std::move(outcome.reason),
+                 outcome.kind == StoryParser::Kind::syntax_error};
+      return Next::problem;
     }
+    if (i++ > block.stories.size() || block.error.empty()) return Next::end;
+    problem = {block.error_at, block.error_at, block.error, true};
+    return Next::problem;
   }
-  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return read_; }
 
  private:
-  static constexpr std::string_view op = "StoryReader";
-
-  /// The line ends beside a separator belong to the file's form, not to the story.
-  static std::string_view without_line_ends(std::string_view text) {
-    const std::size_t first = text.find_first_not_of("\r\n");
-    if (first == std::string_view::npos) return {};
-    return text.substr(first, text.find_last_not_of("\r\n") + 1 - first);
-  }
-
-  [[nodiscard]] bool contains_separator() {
-    while (!ended_) {
-      at_ = text_.size() - std::min(text_.size(), separator.size() - 1);
-      fill();
-      if (text_.find(separator) != std::string::npos) break;
-    }
-    const bool found = text_.find(separator) != std::string::npos;
-    at_ = searched_ = 0;
-    read_ = 0;
-    ended_ = false;
-    return found;
-  }
-
-  /// Forgets what lies before at_ and reads on.
-  void fill() {
-    text_.erase(0, at_);
-    searched_ -= std::min(searched_, at_);
-    at_ = 0;
-    expects<FormatError>(text_.size() <= max_story_bytes, op, file_.path(), " at byte ", read_ - text_.size(),
-                         ": a story of more than ", max_story_bytes, " bytes");
-    const std::size_t before = text_.size();
-    text_.resize(before + chunk_bytes);
-    const std::size_t got = file_.read(text_.data() + before, chunk_bytes);
-    text_.resize(before + got);
-    read_ += got;
-    ended_ = got == 0;
-  }
-
-  InputFile file_;
-  std::string text_;
-  std::size_t at_ = 0;        // where the next story begins
-  std::size_t searched_ = 0;  // no delimiter begins before this
-  std::uint64_t read_ = 0;
-  bool ended_ = false;
-  bool by_line_ = false;
+  StoryParser parser_;
 };
 
 }  // namespace detail
 
 /// Goes through files and folders of stories. A folder stands for its .json files in the order of their names; a .json
 /// file is an array of objects whose string "story" counts (other keys are ignored); a .txt file holds stories
-/// separated by <|endoftext|>, or, without that, one per line. Stories come out raw: see clean_story(). In memory are
-/// one read buffer and one record.
+/// separated by <|endoftext|>, or, without that, one per line. Stories come out raw: see clean_story(). In memory is
+/// one block. Several threads read and clean with clean_stories() (data/stories_parallel.hpp).
 class StoryReader {
  public:
   /// @throws IoError when an input does not exist, ArgumentError when it is neither .json nor .txt or a folder has no
@@ -138,38 +87,72 @@ class StoryReader {
       : options_(options) {
     for (const std::filesystem::path& input : inputs) add(input);
     expects<ArgumentError>(!files_.empty(), op, "there is no input");
+    expects<ArgumentError>(options.block_bytes > 0, op, "block_bytes must be positive");
   }
 
   /// The next story; false at the end of the last file.
   /// @throws FormatError with file, byte offset and reason: a record without a string "story" or, in JSON, a syntax
   /// error; with keep_going they are counted and reported instead
   [[nodiscard]] bool next(std::string& story) {
+    std::string_view found;
+    detail::StoryProblem problem;
     while (true) {
-      if (std::holds_alternative<std::monostate>(current_) && !open_next()) return false;
-      if (auto* text = std::get_if<detail::TextStories>(&current_)) {
-        if (text->next(story)) return ++counts_.read, true;
-      } else if (next_record(std::get<detail::JsonStories>(current_), story)) {
-        return ++counts_.read, true;
+      switch (block_stories_.next(block_, at_, found, problem)) {
+        case detail::BlockStories::Next::story:
+          ++counts_.read;
+          story.assign(found);
+          return true;
+        case detail::BlockStories::Next::problem:
+          report(block_.file, problem);
+          if (!problem.fatal) break;
+          cutter_.emplace<std::monostate>();
+          block_.stories.clear();
+          block_.error.clear();
+          break;
+        default:
+          finish(block_);
+          if (!next_block(block_)) return false;
+          at_ = 0;
       }
-      finished_bytes_ += files_[file_ - 1].bytes;
-      current_.emplace<std::monostate>();
     }
   }
+
+  /// The next block, whose stories are for the caller to parse and to account for: what clean_stories() is made of.
+  /// False at the end of the last file. @throws what next() throws, but for what is wrong in a story
+  [[nodiscard]] bool next_block(StoryBlock& block) {
+    if (std::holds_alternative<std::monostate>(cutter_) && !open_next()) return false;
+    if (auto* text = std::get_if<detail::TextCutter>(&cutter_)) {
+      text->next(block);
+    } else {
+      std::get<detail::JsonCutter>(cutter_).next(block);
+    }
+    block.file = opened_ - 1;
+    if (block.last) cutter_.emplace<std::monostate>();
+    return true;
+  }
+
+  /// Takes into account what came out of a block of next_block(), block by block in their order.
+  /// @throws FormatError for the first problem, unless keep_going is set
+  void account(const StoryBlock& block, index_t read, const std::vector<detail::StoryProblem>& problems) {
+    counts_.read += read;
+    for (const detail::StoryProblem& problem : problems) report(block.file, problem);
+    finish(block);
+  }
+  /// True when a syntax error has been accounted for in `file`: further blocks of it do not count.
+  [[nodiscard]] bool damaged(std::size_t file) const noexcept { return file == damaged_; }
 
   /// What was read and left out so far.
   [[nodiscard]] const ReaderCounts& counts() const noexcept { return counts_; }
   /// One line for each thing left out, with file and byte offset; the first hundred.
   [[nodiscard]] const std::vector<std::string>& reports() const noexcept { return reports_; }
+  /// What it was made with.
+  [[nodiscard]] const StoryReaderOptions& options() const noexcept { return options_; }
   /// Number of files in all inputs.
   [[nodiscard]] std::size_t files() const noexcept { return files_.size(); }
   /// Their size together.
   [[nodiscard]] std::uint64_t total_bytes() const noexcept { return total_bytes_; }
-  /// How far reading has come in total_bytes().
-  [[nodiscard]] std::uint64_t bytes_read() const noexcept {
-    if (const auto* text = std::get_if<detail::TextStories>(&current_)) return finished_bytes_ + text->bytes_read();
-    if (const auto* json = std::get_if<detail::JsonStories>(&current_)) return finished_bytes_ + json->bytes_read();
-    return finished_bytes_;
-  }
+  /// How far reading has come in total_bytes(), in whole blocks.
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
  private:
   static constexpr std::string_view op = "StoryReader";
@@ -178,6 +161,7 @@ class StoryReader {
   struct File {
     std::filesystem::path path;
     std::uint64_t bytes;
+    std::uint64_t before;  // bytes of the files before it
   };
 
   void add(const std::filesystem::path& input) {
@@ -207,43 +191,43 @@ class StoryReader {
 
   void add_file(const std::filesystem::path& path) {
     const detail::InputFile file(path, op);  // says at once what cannot be opened
-    files_.push_back({path, file.size()});
+    files_.push_back({path, file.size(), total_bytes_});
     total_bytes_ += file.size();
   }
 
   [[nodiscard]] bool open_next() {
-    if (file_ == files_.size()) return false;
-    const std::filesystem::path& path = files_[file_++].path;
+    if (opened_ == files_.size()) return false;
+    const std::filesystem::path& path = files_[opened_].path;
     if (path.extension() == ".json") {
-      current_.emplace<detail::JsonStories>(path);
+      cutter_.emplace<detail::JsonCutter>(path, options_.block_bytes);
     } else {
-      current_.emplace<detail::TextStories>(path);
+      cutter_.emplace<detail::TextCutter>(path, options_.block_bytes);
     }
+    ++opened_;
     return true;
   }
 
-  /// The next story of a shard; false when there is none left.
-  [[nodiscard]] bool next_record(detail::JsonStories& shard, std::string& story) {
-    while (true) {
-      const detail::JsonStories::Outcome outcome = shard.next(story);
-      using Kind = detail::JsonStories::Kind;
-      if (outcome.kind == Kind::story) return true;
-      if (outcome.kind == Kind::end) return false;
-      std::ostringstream report;
-      report << files_[file_ - 1].path << " at byte " << outcome.at << ": " << outcome.reason;
-      expects<FormatError>(options_.keep_going, op, report.str());
-      if (outcome.kind == Kind::no_story) {
-        ++counts_.without_story;
-        note(report.str());
-        continue;
-      }
-      const std::uint64_t lost = files_[file_ - 1].bytes - std::min(files_[file_ - 1].bytes, outcome.record_at);
+  void report(std::size_t file, const detail::StoryProblem& problem) {
+    std::ostringstream report;
+    report << files_[file].path << " at byte " << problem.at << ": " << problem.reason;
+    expects<FormatError>(options_.keep_going, op, report.str());
+    if (problem.fatal) {
+      const std::uint64_t lost = files_[file].bytes - std::min(files_[file].bytes, problem.record_at);
       report << "; the rest of the shard is lost: " << lost << " bytes";
       ++counts_.damaged_shards;
       counts_.lost_bytes += lost;
-      note(report.str());
-      return false;
+      damaged_ = file;
+    } else {
+      ++counts_.without_story;
     }
+    note(report.str());
+  }
+
+  /// The stories of `block` have been dealt with.
+  void finish(const StoryBlock& block) {
+    const File& file = files_[block.file];
+    const bool all = block.last || damaged(block.file);
+    bytes_read_ = std::max(bytes_read_, file.before + (all ? file.bytes : block.at + block.text.size()));
   }
 
   void note(std::string report) {
@@ -252,12 +236,16 @@ class StoryReader {
 
   StoryReaderOptions options_;
   std::vector<File> files_;
-  std::size_t file_ = 0;  // files opened so far
-  std::variant<std::monostate, detail::JsonStories, detail::TextStories> current_;
+  std::size_t opened_ = 0;  // files opened so far
+  std::variant<std::monostate, detail::JsonCutter, detail::TextCutter> cutter_;
+  StoryBlock block_;  // of next()
+  std::size_t at_ = 0;
+  detail::BlockStories block_stories_;
   ReaderCounts counts_;
   std::vector<std::string> reports_;
+  std::size_t damaged_ = static_cast<std::size_t>(-1);  // the file with the last syntax error
   std::uint64_t total_bytes_ = 0;
-  std::uint64_t finished_bytes_ = 0;
+  std::uint64_t bytes_read_ = 0;
 };
 
 }  // namespace storylm

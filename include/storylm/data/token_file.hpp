@@ -217,17 +217,20 @@ class TokenFileWriter {
 
   /// Appends a story, without BOS and EOS. @throws ArgumentError when a token is not in the vocabulary
   void add(std::span<const token_t> tokens) {
-    narrowed_.resize(tokens.size() * header_.token_width);
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      expects<ArgumentError>(tokens[i] >= 0 && static_cast<std::uint64_t>(tokens[i]) < header_.vocab_size, op, "story ",
-                             offsets_.size() - 1, " holds token ", tokens[i], ", the vocabulary has ",
-                             header_.vocab_size);
-      // Little-endian: the low bytes come first, whatever the width.
-      std::memcpy(narrowed_.data() + i * header_.token_width, &tokens[i], header_.token_width);
+    const std::size_t end = tokens.size();
+    add(tokens, std::span(&end, 1));
+  }
+  /// Appends several stories, which lie one after another in `tokens`; story i of them ends before ends[i].
+  /// @throws ArgumentError when a token is not in the vocabulary; then none of them is appended
+  void add(std::span<const token_t> tokens, std::span<const std::size_t> ends) {
+    check(tokens, ends);
+    if (header_.token_width == 2) {
+      append_as<std::uint16_t>(tokens);
+    } else {
+      append_as<std::uint32_t>(tokens);
     }
-    append(narrowed_);
+    for (const std::size_t end : ends) offsets_.push_back(header_.tokens + end);
     header_.tokens += tokens.size();
-    offsets_.push_back(header_.tokens);
   }
 
   /// Completes the file under its temporary name, for publish() or AtomicFile::publish_all(). Nothing follows it.
@@ -249,6 +252,29 @@ class TokenFileWriter {
 
  private:
   static constexpr std::string_view op = "TokenFileWriter";
+
+  void check(std::span<const token_t> tokens, std::span<const std::size_t> ends) const {
+    // As unsigned numbers: a negative one is too large too.
+    std::uint32_t largest = 0;
+    for (const token_t token : tokens) largest = std::max(largest, static_cast<std::uint32_t>(token));
+    if (largest < header_.vocab_size) return;
+    const auto bad = std::find_if(tokens.begin(), tokens.end(), [this](token_t token) {
+      return static_cast<std::uint32_t>(token) >= header_.vocab_size;
+    });
+    const auto story = std::upper_bound(ends.begin(), ends.end(), static_cast<std::size_t>(bad - tokens.begin()));
+    detail::fail<ArgumentError>(op, "story ", static_cast<std::ptrdiff_t>(offsets_.size()) - 1 + (story - ends.begin()),
+                                " holds token ", *bad, ", the vocabulary has ", header_.vocab_size);
+  }
+
+  template <class Stored>
+  void append_as(std::span<const token_t> tokens) {
+    narrowed_.resize(tokens.size() * sizeof(Stored));
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      const auto token = static_cast<Stored>(tokens[i]);
+      std::memcpy(narrowed_.data() + i * sizeof(Stored), &token, sizeof(Stored));
+    }
+    append(narrowed_);
+  }
 
   void append(std::span<const std::byte> bytes) {
     payload_hash_.update(bytes);
