@@ -1,29 +1,63 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief Dropout in ops whose rows are the tokens of a packed batch: factors in pieces that stay in the nearest cache.
+/// @brief Dropout in ops whose rows are the tokens of a packed batch: factors in registers, or in pieces that stay in
+/// the nearest cache.
 
-/// Hands out the factors of one use of dropout row by row. The batch is looked at only when dropout is active.
-template <Real T>
+/// Hands out the factors of one use of dropout row by row, in the type that the op computes in, whatever its rows are
+/// stored as. The batch is looked at only when dropout is active.
+template <std::floating_point A>
 class RowDropout {
  public:
   static constexpr index_t piece = 256;
 
   RowDropout(const DropoutSpec& spec, const PackedView& batch) : mask_(spec), batch_(batch) {}
 
+  /// False: every factor is 1.
+  [[nodiscard]] bool active() const noexcept { return mask_.active(); }
   /// What kept elements are multiplied by; 1 when there is no dropout.
-  [[nodiscard]] T scale() const noexcept { return static_cast<T>(mask_.scale()); }
+  [[nodiscard]] A scale() const noexcept { return static_cast<A>(mask_.scale()); }
+
+  /// cpu::for_each_vector over the columns of a row with the factors of each vector: f(i, which, factors), i the first
+  /// column.
+  template <class F>
+  [[gnu::always_inline]] inline void for_each_vector(index_t row, index_t width, const F& f) const {
+    constexpr index_t lanes = vector_lanes<A>;
+    if (!mask_.active()) {
+      const Vector<A> ones = broadcast(A{1});
+      index_t i = 0;
+      for (; i + lanes <= width; i += lanes) f(i, AllLanes{}, ones);
+      if (i < width) f(i, FirstLanes{width - i}, ones);
+      return;
+    }
+    const std::uint32_t ordinal = batch_.ordinals[batch_.sequence[row]];
+    const std::int32_t position = batch_.positions[row];
+    index_t first = 0;
+    for (; first + dropout_columns <= width; first += dropout_columns) {
+      const DropoutFactors<A> factors = mask_.template block<A>(ordinal, position, 0U, first);
+      unrolled<DropoutFactors<A>::parts>([&](auto p) { f(first + p * lanes, AllLanes{}, factors.part[p]); });
+    }
+    if (first == width) return;
+    const DropoutFactors<A> factors = mask_.template block<A>(ordinal, position, 0U, first);
+    for (const Vector<A>* part = factors.part; first < width; ++part, first += lanes) {
+      if (first + lanes <= width) {
+        f(first, AllLanes{}, *part);
+      } else {
+        f(first, FirstLanes{width - first}, *part);
+      }
+    }
+  }
 
   /// Calls f(first, count, factors) for one piece of the row after another; factors[i] is column first + i's.
   template <class F>
   void for_each_piece(index_t row, index_t width, const F& f) const {
-    std::array<T, piece> factors;  // NOLINT: written below, before it is read
-    if (!mask_.active()) factors.fill(T{1});
+    std::array<A, piece> factors;  // NOLINT: written below, before it is read
+    if (!mask_.active()) factors.fill(A{1});
     for (index_t first = 0; first < width; first += piece) {
       const index_t count = std::min(piece, width - first);
       if (mask_.active()) {
         mask_.factors(factors.data(), batch_.ordinals[batch_.sequence[row]], batch_.positions[row], 0U, first, count);
       }
-      f(first, count, static_cast<const T*>(factors.data()));
+      f(first, count, static_cast<const A*>(factors.data()));
     }
   }
 

@@ -299,3 +299,19 @@ template <std::floating_point T>
   for (int l = 0; l < vector_lanes<T>; ++l) v[l] = std::sqrt(v[l]);
 #endif
 }
+
+/// The 64-bit products of the lower halves of 64-bit lanes; what is in the upper halves does not matter.
+template <class T = std::uint64_t>
+[[gnu::always_inline]] inline Vector<T> multiply_lower_halves(Vector<T> a, Vector<T> b) {
+#if defined(__x86_64__)
+  if constexpr (vector_bytes == 64) {
+    return Vector<T>(_mm512_maskz_mul_epu32(0xFF, __m512i(a), __m512i(b)));
+  } else if constexpr (vector_bytes == 32) {
+    return Vector<T>(_mm256_mul_epu32(__m256i(a), __m256i(b)));
+  } else {
+    return Vector<T>(_mm_mul_epu32(__m128i(a), __m128i(b)));
+  }
+#else
+  return (a & T{0xFFFFFFFFU}) * (b & T{0xFFFFFFFFU});
+#endif
+}
