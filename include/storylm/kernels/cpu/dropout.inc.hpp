@@ -39,18 +39,20 @@ class DropoutMask {
   template <std::floating_point A>
   [[nodiscard, gnu::always_inline]] inline DropoutFactors<A> block(std::uint32_t ordinal, std::int32_t position,
                                                                    std::uint32_t head, index_t first) const {
-    using Integer = std::conditional_t<sizeof(A) == 4, std::int32_t, std::int64_t>;
     constexpr int lanes = vector_lanes<A>;
-    typedef std::uint16_t Narrow __attribute__((vector_size(lanes * sizeof(std::uint16_t))));
     alignas(vector_bytes) std::uint16_t bits[dropout_columns];
     random_bits(bits, {ordinal, static_cast<std::uint32_t>(position), head, static_cast<std::uint32_t>(first / 8)});
     const Vector<A> kept = broadcast(static_cast<A>(scale_));
     DropoutFactors<A> result;
     unrolled<DropoutFactors<A>::parts>([&](auto p) {
-      Narrow narrow;
-      std::memcpy(&narrow, bits + p * lanes, sizeof(narrow));
-      const Vector<Integer> value = __builtin_convertvector(narrow, Vector<Integer>);
-      result.part[p] = value >= Integer{threshold_} ? kept : Vector<A>{};
+      if constexpr (sizeof(A) == sizeof(std::int32_t)) {
+        const auto value = detail::zero_extended<Vector<std::int32_t>>(bits + p * lanes);
+        result.part[p] = value >= threshold_ ? kept : Vector<A>{};
+      } else {
+        Vector<A> part{};
+        for (int l = 0; l < lanes; ++l) part[l] = bits[p * lanes + l] >= threshold_ ? kept[l] : A{0};
+        result.part[p] = part;
+      }
     });
     return result;
   }
