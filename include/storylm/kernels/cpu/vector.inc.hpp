@@ -338,3 +338,29 @@ requires has_scale_by_power
   return Vector<T>(_mm512_maskz_scalef_ps(0xFFFF, __m512(v), __m512(n)));
 #endif
 }
+
+/// Two adjacent bf16 in one lane, the first in the lower half: what dot products of bf16 multiply.
+using Bf16Pair = std::uint32_t;
+
+/// Pairs of first[i] and second[i], one for each lane.
+template <class A = float>
+[[gnu::always_inline]] inline Vector<Bf16Pair> pairs_of(const bf16* first, const bf16* second) {
+  detail::Halves low, high;
+  std::memcpy(&low, first, sizeof(low));
+  std::memcpy(&high, second, sizeof(high));
+  return __builtin_convertvector(low, detail::Words) | (__builtin_convertvector(high, detail::Words) << 16U);
+}
+/// The first, then the second of every pair.
+template <class A = float>
+[[gnu::always_inline]] inline std::array<Vector<A>, 2> halves_of(Vector<Bf16Pair> pairs) {
+  return {reinterpret_cast<Vector<A>>(pairs << 16U), reinterpret_cast<Vector<A>>(pairs & 0xFFFF0000U)};
+}
+
+/// sum + the dot product of two pairs, in every lane; where the machine has an instruction for it (has_bf16_dot).
+template <class A>
+[[gnu::always_inline]] inline Vector<A> add_dots(Vector<Bf16Pair> x, Vector<Bf16Pair> y, Vector<A> sum) {
+  static_assert(has_bf16_dot);
+#if defined(__x86_64__)
+  return Vector<A>(_mm512_dpbf16_ps(__m512(sum), __m512bh(x), __m512bh(y)));
+#endif
+}
