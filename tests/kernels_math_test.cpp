@@ -57,12 +57,13 @@ const auto tanh_of = [](auto x) { return cpu::tanh(x); };
 const auto erf_of = [](auto x) { return cpu::erf(x); };
 const auto sigmoid_of = [](auto x) { return cpu::sigmoid(x); };
 
-/// A value's bits must not depend on where in an array it stands.
+/// A value's bits must not depend on where in an array or in a vector it stands, nor on whether it is in one.
 template <class F>
 void check_same_bits_everywhere(const F& function) {
+  constexpr auto lanes = static_cast<std::size_t>(cpu::vector_lanes<float>);
+  std::vector<float> inputs = {0.0F, -0.0F, 1e-40F, -1e-30F, 103.0F, -103.5F, 88.5F, -88.5F, 1e9F, infinity, -infinity};
+  while (inputs.size() < 48) inputs.push_back((static_cast<float>(inputs.size()) - 30.0F) * 0.437F + 0.0113F);
   std::vector<float> alone;
-  std::vector<float> inputs;
-  for (int i = 0; i < 40; ++i) inputs.push_back(static_cast<float>(i - 20) * 0.437F + 0.0113F);
   for (const float x : inputs) {
     const volatile float hidden = x;  // keeps the compiler from folding or vectorising this one
     alone.push_back(function(static_cast<float>(hidden)));
@@ -70,18 +71,41 @@ void check_same_bits_everywhere(const F& function) {
   alignas(64) std::array<float, 128> from{};
   alignas(64) std::array<float, 128> to{};
   int different = 0;
-  for (std::size_t length = 1; length <= 40; ++length) {
+  const auto compare = [&](const float* y, std::size_t length) {
+    for (std::size_t i = 0; i < length; ++i) {
+      if (std::bit_cast<std::uint32_t>(y[i]) != std::bit_cast<std::uint32_t>(alone[i])) ++different;
+    }
+  };
+  for (std::size_t length = 1; length <= inputs.size(); ++length) {
     for (std::size_t offset = 0; offset < 16; ++offset) {
-      for (std::size_t i = 0; i < length; ++i) from[offset + i] = inputs[i];
+      std::copy_n(inputs.begin(), length, from.begin() + static_cast<std::ptrdiff_t>(offset));
       const float* x = from.data() + offset;
       float* y = to.data() + offset;
       for (std::size_t i = 0; i < length; ++i) y[i] = function(x[i]);
-      for (std::size_t i = 0; i < length; ++i) {
-        if (std::bit_cast<std::uint32_t>(y[i]) != std::bit_cast<std::uint32_t>(alone[i])) ++different;
-      }
+      compare(y, length);
+      cpu::for_each_vector<float>(static_cast<storylm::index_t>(length), [&](storylm::index_t i, auto which) {
+        cpu::store_as<float>(y + i, function(cpu::load_as<float>(x + i, which)), which);
+      });
+      compare(y, length);
     }
   }
   CHECK(different == 0);
+  const auto nans = function(cpu::broadcast(nan));
+  for (std::size_t l = 0; l < lanes; ++l) CHECK(std::isnan(nans[static_cast<int>(l)]));
+}
+
+/// The largest error of a vector's lanes and of the float version, where functions are the same text.
+template <class F, class G>
+void check_vector_errors(double allowed, const F& function, const G& truth) {
+  double error = 0.0;
+  constexpr int lanes = cpu::vector_lanes<float>;
+  for (int i = 0; i < 200000; i += lanes) {
+    cpu::Vector<float> x{};
+    for (int l = 0; l < lanes; ++l) x[l] = static_cast<float>(i + l - 100000) * 8e-4F;
+    const cpu::Vector<float> y = function(x);
+    for (int l = 0; l < lanes; ++l) error = std::max(error, ulps(y[l], truth(static_cast<double>(x[l]))));
+  }
+  CHECK(error < allowed);
 }
 
 TEST_CASE("exp in float agrees with the standard library's in double") {
@@ -141,7 +165,25 @@ TEST_CASE("doubles go to the standard library") {
   CHECK(cpu::multiply_add(3.0F, 4.0F, 5.0F) == 17.0F);
 }
 
-TEST_CASE("a value has the same bits at every position and alignment of an array") {
+TEST_CASE("vectors of floats agree with the standard library in double") {
+  check_vector_errors(1.0, exp_of, [](double x) { return std::exp(x); });
+  check_vector_errors(2.0, tanh_of, [](double x) { return std::tanh(x); });
+  check_vector_errors(2.0, erf_of, [](double x) { return std::erf(x); });
+  check_vector_errors(3.0, sigmoid_of, [](double x) { return 1.0 / (1.0 + std::exp(-x)); });
+}
+
+TEST_CASE("vectors of doubles go to the standard library") {
+  cpu::Vector<double> x{};
+  for (int l = 0; l < cpu::vector_lanes<double>; ++l) x[l] = 1.5 * l - 2.25;
+  for (int l = 0; l < cpu::vector_lanes<double>; ++l) {
+    CHECK(cpu::exp(x)[l] == std::exp(x[l]));
+    CHECK(cpu::tanh(x)[l] == std::tanh(x[l]));
+    CHECK(cpu::erf(x)[l] == std::erf(x[l]));
+    CHECK(cpu::sigmoid(x)[l] == 1.0 / (1.0 + std::exp(-x[l])));
+  }
+}
+
+TEST_CASE("a value has the same bits at every position of an array and of a vector, and alone") {
   check_same_bits_everywhere(exp_of);
   check_same_bits_everywhere(tanh_of);
   check_same_bits_everywhere(erf_of);

@@ -17,6 +17,8 @@
 #include <storylm/tensor/pass.hpp>
 #include <storylm/tensor/tensor.hpp>
 
+#include "dtype_support.hpp"
+
 namespace storylm::test {
 
 /// One point of the dtype x device grid, with the tolerances that its dtype deserves.
@@ -25,21 +27,28 @@ struct On {
   using value_type = T;
   using device_type = D;
   using tensor = Tensor<T, D>;
-  /// Of a result against the same in double, relative to the largest element.
-  static constexpr double tolerance = sizeof(T) == 8 ? 1e-12 : 2e-5;
-  /// Of a gradient against central differences with `step`, relative to 1 + the gradient.
+  /// Of a result against the same in double on the rounded inputs, relative to the largest element: for bf16 and half
+  /// a few of their roundings.
+  static constexpr double tolerance = std::is_same_v<T, bf16>   ? 1e-2
+                                      : std::is_same_v<T, half> ? 1.5e-3
+                                      : sizeof(T) == 8          ? 1e-12
+                                                                : 2e-5;
+  /// Of a gradient against central differences with `step`, relative to 1 + the gradient. Not for bf16 and half, whose
+  /// roundings drown differences.
   static constexpr double difference_tolerance = sizeof(T) == 8 ? 1e-6 : 2e-2;
   static constexpr double step = sizeof(T) == 8 ? 1e-5 : 1e-2;
 };
 using CpuF32 = On<float, Cpu>;
 using CpuF64 = On<double, Cpu>;
+using CpuBf16 = On<bf16, Cpu>;
+using CpuF16 = On<half, Cpu>;
 
 /// Standard normal values.
 template <class Case>
 std::vector<typename Case::value_type> random_values(index_t size, std::uint64_t seed) {
   RandomStream random(seed, 0, 0x7E57);
   std::vector<typename Case::value_type> values(static_cast<std::size_t>(size));
-  for (auto& v : values) v = static_cast<typename Case::value_type>(random.normal());
+  for (auto& v : values) v = from_double<typename Case::value_type>(random.normal());
   return values;
 }
 template <class Case>
@@ -74,8 +83,8 @@ double relative_difference(const A& a, const B& b) {
   double difference = 0.0;
   double largest = 0.0;
   for (std::size_t i = 0; i < std::size(a); ++i) {
-    const auto x = static_cast<double>(a[i]);
-    const auto y = static_cast<double>(b[i]);
+    const double x = to_double(a[i]);
+    const double y = to_double(b[i]);
     if (std::isnan(x) != std::isnan(y)) return INFINITY;
     difference = std::max(difference, std::abs(x - y));
     largest = std::max(largest, std::abs(y));
@@ -87,7 +96,7 @@ double relative_difference(const A& a, const B& b) {
 template <class T>
 double weighted_sum(const std::vector<T>& y, const std::vector<T>& w) {
   double sum = 0.0;
-  for (std::size_t i = 0; i < y.size(); ++i) sum += static_cast<double>(y[i]) * static_cast<double>(w[i]);
+  for (std::size_t i = 0; i < y.size(); ++i) sum += to_double(y[i]) * to_double(w[i]);
   return sum;
 }
 
@@ -108,6 +117,7 @@ void check_differences(const std::string& what, std::vector<typename Case::value
                        const std::vector<typename Case::value_type>& gradient, Loss&& loss, Write&& write,
                        std::size_t every = 1) {
   using T = typename Case::value_type;
+  static_assert(std::is_same_v<T, accumulator_t<T>>, "differences of bf16 and half are all rounding");
   REQUIRE(values.size() == gradient.size());
   for (std::size_t i = 0; i < values.size(); i += every) {
     CAPTURE(what);

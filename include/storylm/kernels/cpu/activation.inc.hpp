@@ -2,90 +2,119 @@
 /// @file
 /// @brief op::activation on the CPU: ReLU and both GELUs with dropout in the same pass.
 
-template <Real T>
+/// f(x) and what backward multiplies gradients by, for a vector of the computing type.
+template <Activation function, std::floating_point A>
+struct ActivationFunction;
+
+/// max(x, 0); a NaN stays. Its slope is seen from its output: positive means kept by the function and by dropout alike.
+template <std::floating_point A>
+struct ActivationFunction<Activation::relu, A> {
+  static constexpr bool needs_input = false;
+  [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return select(x < A{0}, Vector<A>{}, x); }
+  /// @param y what value() gave, or dropout of it
+  [[gnu::always_inline]] static inline Vector<A> slope(Vector<A> y) {
+    return select(y <= A{0}, Vector<A>{}, broadcast(A{1}));
+  }
+};
+
+/// x/2 (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3).
+template <std::floating_point A>
+struct ActivationFunction<Activation::gelu_tanh, A> {
+  static constexpr bool needs_input = true;
+  static constexpr A cubic = static_cast<A>(0.044715);
+  static constexpr A sqrt_2_over_pi = static_cast<A>(std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
+
+  [[gnu::always_inline]] static inline Vector<A> tanh_of(Vector<A> x) {
+    const Vector<A> u = sqrt_2_over_pi * multiply_add(Vector<A>(cubic * x * x), x, x);
+    return tanh(u);
+  }
+  [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return A{0.5} * x * (A{1} + tanh_of(x)); }
+  [[gnu::always_inline]] static inline Vector<A> slope(Vector<A> x) {
+    const Vector<A> t = tanh_of(x);
+    Vector<A> near = select(x < A{-32}, broadcast(A{-32}), x);  // beyond, 1 - t^2 is 0, and x^2 may be infinite
+    near = select(near > A{32}, broadcast(A{32}), near);
+    const Vector<A> du = sqrt_2_over_pi * multiply_add(Vector<A>(A{3} * cubic * near), near, broadcast(A{1}));
+    const Vector<A> rest = multiply_add(Vector<A>(-t), t, broadcast(A{1}));
+    return A{0.5} * multiply_add(Vector<A>(near * rest), du, Vector<A>(A{1} + t));
+  }
+};
+
+/// x/2 (1 + erf(x / sqrt 2)).
+template <std::floating_point A>
+struct ActivationFunction<Activation::gelu_erf, A> {
+  static constexpr bool needs_input = true;
+  static constexpr A inverse_sqrt2 = static_cast<A>(1.0 / std::numbers::sqrt2);
+  static constexpr A inverse_sqrt_2pi = static_cast<A>(std::numbers::inv_sqrtpi / std::numbers::sqrt2);
+
+  [[gnu::always_inline]] static inline Vector<A> cumulative(Vector<A> x) {
+    return A{0.5} * (A{1} + erf(Vector<A>(x * inverse_sqrt2)));
+  }
+  [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return x * cumulative(x); }
+  [[gnu::always_inline]] static inline Vector<A> slope(Vector<A> x) {
+    const Vector<A> density = inverse_sqrt_2pi * exp(Vector<A>(A{-0.5} * x * x));
+    return multiply_add(x, density, cumulative(x));
+  }
+};
+
+/// f(ActivationFunction<function, A>{}): a loop's function is known when it is compiled.
+template <std::floating_point A, class F>
+void with_activation(Activation function, const F& f) {
+  switch (function) {
+    case Activation::relu:
+      return f(ActivationFunction<Activation::relu, A>{});
+    case Activation::gelu_tanh:
+      return f(ActivationFunction<Activation::gelu_tanh, A>{});
+    case Activation::gelu_erf:
+      return f(ActivationFunction<Activation::gelu_erf, A>{});
+  }
+}
+
+template <FloatDtype T>
 struct kernel<op::activation, T> {
-  /// ReLU's derivative is seen from its output: positive means kept by the function and by dropout alike.
-  [[nodiscard]] static constexpr bool needs_input(Activation activation) { return activation != Activation::relu; }
+  using A = accumulator_t<T>;
+
+  [[nodiscard]] static constexpr bool needs_input(Activation function) { return function != Activation::relu; }
 
   /// y = dropout(f(x)), both (tokens, width).
   static void run(const Cpu& device, MatrixView<T> y, MatrixView<const T> x, Activation activation,
                   const DropoutSpec& dropout, const PackedView& batch) {
-    switch (activation) {
-      case Activation::relu:
-        return forward(device, y, x, dropout, batch, [](T v) { return select(v < T{0}, T{0}, v); });
-      case Activation::gelu_tanh:
-        return forward(device, y, x, dropout, batch, [](T v) { return T{0.5} * v * (T{1} + tanh(tanh_argument(v))); });
-      case Activation::gelu_erf:
-        return forward(device, y, x, dropout, batch, [](T v) { return T{0.5} * v * (T{1} + erf(v * inverse_sqrt2)); });
-    }
+    const RowDropout<A> mask(dropout, batch);
+    with_activation<A>(activation, [&](auto function) {
+      parallel_blocks(device, y.rows, row_grain(y.cols), [&](index_t begin, index_t end) {
+        for (index_t r = begin; r < end; ++r) {
+          const T* const from = x.row(r);
+          T* const to = y.row(r);
+          mask.for_each_vector(r, y.cols, [&](index_t i, auto which, Vector<A> factors) {
+            store_as<A>(to + i, Vector<A>(function.value(load_as<A>(from + i, which)) * factors), which);
+          });
+        }
+      });
+    });
   }
 
   /// dx = f'(x) dropout'(dy), all (tokens, width); x is read where needs_input, else y.
   static void backward(const Cpu& device, MatrixView<T> dx, MatrixView<const T> dy, MatrixView<const T> x,
                        MatrixView<const T> y, Activation activation, const DropoutSpec& dropout,
                        const PackedView& batch) {
-    switch (activation) {
-      case Activation::relu:
-        return relu_backward(device, dx, dy, y, RowDropout<T>(dropout, batch).scale());
-      case Activation::gelu_tanh:
-        return gelu_backward(device, dx, dy, x, dropout, batch, [](T v) {
-          const T t = tanh(tanh_argument(v));
-          const T slope = sqrt_2_over_pi * (T{1} + T{3} * cubic * v * v);
-          return T{0.5} * (T{1} + t) + T{0.5} * v * (T{1} - t * t) * slope;
-        });
-      case Activation::gelu_erf:
-        return gelu_backward(device, dx, dy, x, dropout, batch, [](T v) {
-          const T cumulative = T{0.5} * (T{1} + erf(v * inverse_sqrt2));
-          return cumulative + v * exp(T{-0.5} * v * v) * inverse_sqrt_2pi;
-        });
-    }
-  }
-
- private:
-  static constexpr T cubic = static_cast<T>(0.044715);
-  static constexpr T inverse_sqrt2 = static_cast<T>(1.0 / std::numbers::sqrt2);
-  static constexpr T sqrt_2_over_pi = static_cast<T>(std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
-  static constexpr T inverse_sqrt_2pi = static_cast<T>(std::numbers::inv_sqrtpi / std::numbers::sqrt2);
-
-  static T tanh_argument(T v) { return sqrt_2_over_pi * (v + cubic * v * v * v); }
-
-  template <class F>
-  static void forward(const Cpu& device, MatrixView<T> y, MatrixView<const T> x, const DropoutSpec& dropout,
-                      const PackedView& batch, const F& f) {
-    const RowDropout<T> mask(dropout, batch);
-    parallel_blocks(device, y.rows, row_grain(y.cols), [&](index_t begin, index_t end) {
-      for (index_t r = begin; r < end; ++r) {
-        mask.for_each_piece(r, y.cols, [&](index_t first, index_t count, const T* factors) {
-          const T* const from = x.row(r) + first;
-          lane_map(count, y.row(r) + first, [=](index_t i) { return f(from[i]) * factors[i]; });
-        });
-      }
-    });
-  }
-
-  static void relu_backward(const Cpu& device, MatrixView<T> dx, MatrixView<const T> dy, MatrixView<const T> y,
-                            T scale) {
-    parallel_blocks(device, dx.rows, row_grain(dx.cols), [&](index_t begin, index_t end) {
-      for (index_t r = begin; r < end; ++r) {
-        const T* const value = y.row(r);
-        const T* const gradient = dy.row(r);
-        lane_map(dx.cols, dx.row(r), [=](index_t i) { return select(value[i] <= T{0}, T{0}, gradient[i] * scale); });
-      }
-    });
-  }
-
-  template <class F>
-  static void gelu_backward(const Cpu& device, MatrixView<T> dx, MatrixView<const T> dy, MatrixView<const T> x,
-                            const DropoutSpec& dropout, const PackedView& batch, const F& derivative) {
-    const RowDropout<T> mask(dropout, batch);
-    parallel_blocks(device, dx.rows, row_grain(dx.cols), [&](index_t begin, index_t end) {
-      for (index_t r = begin; r < end; ++r) {
-        mask.for_each_piece(r, dx.cols, [&](index_t first, index_t count, const T* factors) {
-          const T* const from = x.row(r) + first;
-          const T* const gradient = dy.row(r) + first;
-          lane_map(count, dx.row(r) + first, [=](index_t i) { return gradient[i] * factors[i] * derivative(from[i]); });
-        });
-      }
+    const RowDropout<A> mask(dropout, batch);
+    with_activation<A>(activation, [&](auto function) {
+      parallel_blocks(device, dx.rows, row_grain(dx.cols), [&](index_t begin, index_t end) {
+        for (index_t r = begin; r < end; ++r) {
+          const T* const from = function.needs_input ? x.row(r) : y.row(r);
+          const T* const gradient = dy.row(r);
+          T* const to = dx.row(r);
+          const auto vector = [&](index_t i, auto which, Vector<A> factors) {
+            const Vector<A> slope = function.slope(load_as<A>(from + i, which));
+            store_as<A>(to + i, Vector<A>(load_as<A>(gradient + i, which) * factors * slope), which);
+          };
+          if constexpr (function.needs_input) {
+            mask.for_each_vector(r, dx.cols, vector);
+          } else {  // the output has the mask in it
+            const Vector<A> scale = broadcast(mask.scale());
+            for_each_vector<A>(dx.cols, [&](index_t i, auto which) { vector(i, which, scale); });
+          }
+        }
+      });
     });
   }
 };

@@ -61,3 +61,21 @@ inline void lane_map(index_t n, T* out, const F& f) {
   for (index_t i = 0; i < n; ++i) out[i] = f(i);
 #endif
 }
+
+/// v, zero in the lanes that do not exist.
+template <class A>
+[[nodiscard, gnu::always_inline]] inline Vector<A> only(Vector<A> v, AllLanes /*which*/) {
+  return v;
+}
+template <class A>
+[[nodiscard, gnu::always_inline]] inline Vector<A> only(Vector<A> v, FirstLanes which) {
+  for (index_t l = which.count; l < vector_lanes<A>; ++l) v[l] = A{0};
+  return v;
+}
+
+/// The sum of the lanes.
+template <class A>
+[[nodiscard, gnu::always_inline]] inline A sum_of_lanes(Vector<A> v) {
+  const Vector<A> one[1] = {v};
+  return lane_sums<A, 1>(one)[0];
+}
