@@ -71,6 +71,39 @@ struct Utf8 {
   return {c, bytes};
 }
 
+/// Bytes at the beginning of `text`, which begins with a plain character, that stay as they are: plain characters, and
+/// single spaces between them.
+[[nodiscard]] inline std::size_t plain_run(std::string_view text) {
+  const auto plain = [](char c) { return static_cast<unsigned char>(c - 0x20) < 0x5F && c != '<'; };  // or a space
+  constexpr std::size_t block = 32;
+  std::size_t end = 0;
+  while (end + block < text.size()) {
+    unsigned char other = 0;
+    for (std::size_t i = end; i < end + block; ++i) {  // bytes only, and no way out on the way: it runs in vectors
+      const auto c = static_cast<unsigned char>(text[i]);
+      const auto next = static_cast<unsigned char>(text[i + 1]);
+      other = static_cast<unsigned char>(other | (static_cast<unsigned char>(c - 0x20U) >= 0x5FU) | (c == '<') |
+                                         ((c | next) == ' '));
+    }
+    if (other != 0) break;
+    end += block;
+  }
+  while (end < text.size() && plain(text[end]) && !(text[end] == ' ' && end > 0 && text[end - 1] == ' ')) ++end;
+  while (text[end - 1] == ' ') --end;
+  return end;
+}
+
+/// Bytes of the longest run without a space.
+[[nodiscard]] inline std::size_t longest_word(std::string_view text) {
+  std::size_t longest = 0;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    longest = std::max(longest, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return longest;
+}
+
 /// Bytes of the chat marker at the beginning of `text`: <|name|> with any end missing, then the speaker's role.
 [[nodiscard]] inline std::size_t chat_marker(std::string_view text) {
   if (!text.starts_with("<|")) return 0;
@@ -129,33 +162,21 @@ struct Mojibake {
   bool mojibake = false;
   bool space = false;  // whitespace came since the last character kept
   bool outer = false;
-  std::size_t word = 0;
-  std::size_t longest_word = 0;
   clean.clear();
 
   const auto keep = [&](std::string_view text) {
-    if (space && !clean.empty()) {
-      clean += ' ';
-      word = 0;
-    }
+    if (space && !clean.empty()) clean += ' ';
     outer = outer || (space && clean.empty());
     space = false;
     clean += text;
-    word += text.size();
-    longest_word = std::max(longest_word, word);
   };
 
   for (std::size_t i = 0; i < raw.size();) {
     const auto c = static_cast<unsigned char>(raw[i]);
-    if (c > 0x20 && c < 0x7F && c != '<') {  // the common case: a run of plain characters
-      std::size_t end = i + 1;
-      while (end < raw.size()) {
-        const auto next = static_cast<unsigned char>(raw[end]);
-        if (next <= 0x20 || next >= 0x7F || next == '<') break;
-        ++end;
-      }
-      keep(raw.substr(i, end - i));
-      i = end;
+    if (c > 0x20 && c < 0x7F && c != '<') {  // the common case
+      const std::size_t bytes = detail::plain_run(raw.substr(i));
+      keep(raw.substr(i, bytes));
+      i += bytes;
       continue;
     }
     if (c == '<') {
@@ -208,7 +229,7 @@ struct Mojibake {
     ++counts.dropped_empty;
     return false;
   }
-  if (longest_word > max_word_bytes) {
+  if (clean.size() > max_word_bytes && detail::longest_word(clean) > max_word_bytes) {
     ++counts.dropped_long_word;
     return false;
   }

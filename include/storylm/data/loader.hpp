@@ -66,7 +66,7 @@ class StepBatch {
 
   std::vector<Packed<Cpu>> micro_batches_;  // the first used_ are filled
   std::size_t used_ = 0;
-  std::span<const std::uint32_t> stories_;
+  std::vector<std::uint32_t> stories_;  // (stories)
   index_t targets_ = 0;
   index_t epoch_ = 0;
 };
@@ -76,7 +76,8 @@ class StepBatch {
 ///
 /// The order of an epoch is a function of (seed, epoch), so the state is the cursor (epoch, index) and a resumed run
 /// sees the very batches it would have seen. The last batch of an epoch is as short as it comes. Validation stories
-/// come in the order of the source. After construction nothing is allocated.
+/// come in the order of the source. After construction nothing is allocated. While a batch is in use, a source that has
+/// `prefetch(story, count)` is told what the next one will read.
 template <StorySource Source>
 class StoryLoader {
  public:
@@ -114,15 +115,16 @@ class StoryLoader {
     expects<ArgumentError>(size() > 0, op, "the ", split_ == Split::train ? "training" : "validation",
                            " split is empty");
     arrange();
+    const std::span<const std::uint32_t> stories = upcoming();
     batch_.epoch_ = epoch_;
-    batch_.stories_ = std::span<const std::uint32_t>(order_).subspan(
-        static_cast<std::size_t>(index_), static_cast<std::size_t>(std::min(options_.batch_size, size() - index_)));
+    batch_.stories_.assign(stories.begin(), stories.end());  // order_ may change below
     pack();
-    index_ += static_cast<index_t>(batch_.stories_.size());
+    index_ += static_cast<index_t>(stories.size());
     if (index_ == size()) {
       index_ = 0;
       ++epoch_;
     }
+    prefetch();
     return batch_;
   }
 
@@ -240,8 +242,27 @@ class StoryLoader {
     if (capacity.tokens < all_tokens || capacity.sequences < stories) {
       count = std::min(stories, 2 * (all_tokens / capacity.tokens) + stories / capacity.sequences + 2);
     }
+    batch_.stories_.reserve(static_cast<std::size_t>(stories));
     batch_.micro_batches_.reserve(static_cast<std::size_t>(count));
     for (index_t i = 0; i < count; ++i) batch_.micro_batches_.emplace_back(capacity, Cpu{});
+  }
+
+  /// The stories of the batch at the cursor, when order_ is arranged.
+  [[nodiscard]] std::span<const std::uint32_t> upcoming() const noexcept {
+    return std::span(order_).subspan(static_cast<std::size_t>(index_),
+                                     static_cast<std::size_t>(std::min(options_.batch_size, size() - index_)));
+  }
+
+  /// Has the source fetch the next batch while this one is computed, so that no step waits for a disk. That is a hint:
+  /// neither state nor content depends on it.
+  void prefetch() {
+    if constexpr (requires(index_t count) { source_.prefetch(count, count); }) {
+      if (epoch_ >= options_.epochs) return;
+      arrange();
+      for (const std::uint32_t story : upcoming()) {
+        source_.prefetch(story, std::min(source_.length(story), options_.max_len - 2));
+      }
+    }
   }
 
   /// Puts order_ into the order of epoch_.

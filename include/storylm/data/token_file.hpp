@@ -136,6 +136,13 @@ class TokenFile {
     }
   }
 
+  /// Has the operating system begin to read the first `count` tokens of story `story` from the disk, if they are not in
+  /// memory; waits for nothing. A hint: read() gives the same without it.
+  void prefetch(index_t story, index_t count) const noexcept {
+    map_->prefetch(static_cast<std::size_t>(sizeof(header_) + offset(story) * header_.token_width),
+                   static_cast<std::size_t>(count) * header_.token_width);
+  }
+
   /// Reads the whole file: its checksum, and that every token is in the vocabulary. @throws FormatError
   void verify() const {
     const std::uint64_t hash = detail::hash64(map_->bytes().subspan(sizeof(header_)));
