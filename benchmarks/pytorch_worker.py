@@ -236,10 +236,11 @@ def main():
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
     torch.manual_seed(1)
+    at_start = peak_memory()  # what Python and PyTorch take before they have a model
     work = Training(flags) if flags.kind == "train" else Generation(flags)
     if flags.warm_up > 0:
         work.measure(flags.warm_up)
-    report(ready=1, first_loss=getattr(work, "first_loss", None))
+    report(ready=1, first_loss=getattr(work, "first_loss", None), memory_at_start=at_start)
     for line in sys.stdin:
         report(**work.measure(int(line)))
 

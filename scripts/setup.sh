@@ -57,6 +57,7 @@ find_missing() {
     has run-clang-tidy || missing+=(clang-tools)
     has clang-format || missing+=(clang-format)
     has doxygen || missing+=(doxygen)
+    has_header benchmark/benchmark.h || missing+=(libbenchmark-dev)
   fi
 }
 
