@@ -23,11 +23,11 @@ template <std::floating_point T>
 /// `yes` or `no` by masks: from ?: g++ makes branches, and loops with branches stay scalar.
 [[nodiscard]] inline float select(bool condition, float yes, float no) {
   const std::uint32_t mask = 0U - static_cast<std::uint32_t>(condition);
-  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(yes) & mask) | (std::bit_cast<std::uint32_t>(no) & ~mask));
+  return bits_as<float>((bits_as<std::uint32_t>(yes) & mask) | (bits_as<std::uint32_t>(no) & ~mask));
 }
 [[nodiscard]] inline double select(bool condition, double yes, double no) {
   const std::uint64_t mask = 0U - static_cast<std::uint64_t>(condition);
-  return std::bit_cast<double>((std::bit_cast<std::uint64_t>(yes) & mask) | (std::bit_cast<std::uint64_t>(no) & ~mask));
+  return bits_as<double>((bits_as<std::uint64_t>(yes) & mask) | (bits_as<std::uint64_t>(no) & ~mask));
 }
 /// Lane by lane; `mask` is what comparing vectors gives.
 template <class Mask, class V>
@@ -62,13 +62,13 @@ template <Floats V>
 }
 template <Floats V>
 [[gnu::always_inline]] inline V magnitude(V x) {
-  return std::bit_cast<V>(std::bit_cast<typename IntegersOf<V>::Unsigned>(x) & 0x7FFFFFFFU);
+  return bits_as<V>(bits_as<typename IntegersOf<V>::Unsigned>(x) & 0x7FFFFFFFU);
 }
 /// magnitude >= 0 with the sign of x.
 template <Floats V>
 [[gnu::always_inline]] inline V with_sign_of(V x, V magnitude) {
   using Unsigned = typename IntegersOf<V>::Unsigned;
-  return std::bit_cast<V>(std::bit_cast<Unsigned>(magnitude) | (std::bit_cast<Unsigned>(x) & 0x80000000U));
+  return bits_as<V>(bits_as<Unsigned>(magnitude) | (bits_as<Unsigned>(x) & 0x80000000U));
 }
 
 /// f of each lane.
@@ -104,10 +104,9 @@ template <Floats V>
     return scale_by_power<float>(p, n);
   } else {
     // p * 2^n in two factors, because 2^n alone may lie outside the normal range.
-    const auto exponent =
-        std::bit_cast<Signed>(std::bit_cast<Unsigned>(shifted) - std::bit_cast<std::uint32_t>(round_to_integer));
+    const auto exponent = bits_as<Signed>(bits_as<Unsigned>(shifted) - bits_as<std::uint32_t>(round_to_integer));
     const Signed half = exponent >> 1;
-    const auto power = [](Signed e) { return std::bit_cast<V>((std::bit_cast<Unsigned>(e) + 127U) << 23U); };
+    const auto power = [&](Signed e) { return bits_as<V>((bits_as<Unsigned>(e) + 127U) << 23U); };
     return p * power(half) * power(exponent - half);
   }
 }

@@ -33,6 +33,14 @@ template <int N, class F>
   detail::unrolled_over(f, std::make_integer_sequence<int, N>{});
 }
 
+/// std::bit_cast, of vectors too: one in std would be compiled for what the flags promise, and take and return vectors
+/// in other registers than these functions do.
+template <class To, class From>
+[[gnu::always_inline]] inline To bits_as(From value) {
+  static_assert(sizeof(To) == sizeof(From));
+  return __builtin_bit_cast(To, value);
+}
+
 /// A vector from memory aligned for T only.
 template <class T>
 [[gnu::always_inline]] inline Vector<T> load(const T* p) {
@@ -332,8 +340,7 @@ inline constexpr bool has_scale_by_power = vector_bytes == 64;
 
 /// v * 2^n, rounded once, for whole numbers n.
 template <std::same_as<float> T>
-requires has_scale_by_power
-[[gnu::always_inline]] inline Vector<T> scale_by_power(Vector<T> v, Vector<T> n) {
+requires has_scale_by_power [[gnu::always_inline]] inline Vector<T> scale_by_power(Vector<T> v, Vector<T> n) {
 #if defined(__x86_64__)
   return Vector<T>(_mm512_maskz_scalef_ps(0xFFFF, __m512(v), __m512(n)));
 #endif
@@ -357,9 +364,9 @@ template <class A = float>
 }
 
 /// sum + the dot product of two pairs, in every lane; where the machine has an instruction for it (has_bf16_dot).
-template <class A>
-[[gnu::always_inline]] inline Vector<A> add_dots(Vector<Bf16Pair> x, Vector<Bf16Pair> y, Vector<A> sum) {
-  static_assert(has_bf16_dot && sizeof(A) != 0);  // dependent: only where it is used
+template <class A, class Pair = Bf16Pair>
+[[gnu::always_inline]] inline Vector<A> add_dots(Vector<Pair> x, Vector<Pair> y, Vector<A> sum) {
+  static_assert(has_bf16_dot && sizeof(A) != 0);  // dependent, as Pair is: only where it is used
 #if defined(__x86_64__)
   return Vector<A>(_mm512_dpbf16_ps(__m512(sum), __m512bh(x), __m512bh(y)));
 #endif
