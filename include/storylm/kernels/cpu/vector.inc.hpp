@@ -88,6 +88,20 @@ template <class A>
   for (int l = 0; l < vector_lanes<A>; ++l) wide[l] = static_cast<A>(p[l]);
   return wide;
 }
+/// Other dtypes in double.
+template <class A, class S>
+requires(sizeof(A) == 8) [[gnu::always_inline]] inline Vector<A> widened(const S* p) {
+  Vector<A> wide{};
+  if constexpr (std::is_same_v<S, float>) {
+    typedef float Part __attribute__((vector_size(vector_bytes / 2)));
+    Part part;
+    std::memcpy(&part, p, sizeof(part));
+    wide = __builtin_convertvector(part, Vector<A>);
+  } else {
+    for (int l = 0; l < vector_lanes<A>; ++l) wide[l] = static_cast<A>(static_cast<float>(p[l]));
+  }
+  return wide;
+}
 /// bf16's rounding, to nearest even, a NaN staying a quiet NaN: the bits are the lower halves of the words.
 template <class A>
 [[gnu::always_inline]] inline Words rounded_to_bf16(Vector<A> v) {
@@ -115,7 +129,7 @@ template <class A>
 }
 }  // namespace detail
 
-/// A vector of A from memory that holds S: bf16 and half are widened.
+/// A vector of A from memory that holds S: bf16 and half are widened, and float to double.
 template <class A, class S>
 [[gnu::always_inline]] inline Vector<A> load_as(const S* p) {
   if constexpr (std::is_same_v<A, S>) {
@@ -294,6 +308,19 @@ template <class T>
     });
     unrolled<lanes>([&](auto i) { rows[i] = next[i]; });
   }
+}
+
+namespace detail {
+template <class V, int... I>
+[[gnu::always_inline]] inline V swap_neighbours(V x, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(x, x, (I ^ 1)...);
+}
+}  // namespace detail
+
+/// x1 x0 x3 x2 ...
+template <class T>
+[[gnu::always_inline]] inline Vector<T> swap_neighbours(Vector<T> x) {
+  return detail::swap_neighbours(x, std::make_integer_sequence<int, vector_lanes<T>>{});
 }
 
 /// The square root of every lane, correctly rounded like std::sqrt.
