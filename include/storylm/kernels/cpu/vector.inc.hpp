@@ -90,7 +90,7 @@ template <class A>
 }
 /// Other dtypes in double.
 template <class A, class S>
-requires(sizeof(A) == 8) [[gnu::always_inline]] inline Vector<A> widened(const S* p) {
+[[gnu::always_inline]] inline Vector<A> widened_to_double(const S* p) {
   Vector<A> wide{};
   if constexpr (std::is_same_v<S, float>) {
     typedef float Part __attribute__((vector_size(vector_bytes / 2)));
@@ -134,6 +134,8 @@ template <class A, class S>
 [[gnu::always_inline]] inline Vector<A> load_as(const S* p) {
   if constexpr (std::is_same_v<A, S>) {
     return load(p);
+  } else if constexpr (std::is_same_v<A, double>) {
+    return detail::widened_to_double<A>(p);
   } else {
     return detail::widened<A>(p);
   }
