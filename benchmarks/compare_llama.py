@@ -11,7 +11,7 @@ write the same tokens: then they do the same work. A round is one run of each pr
 the median of the rounds counts. bfloat16 is compared with llama.cpp's bfloat16 and float16; llama2.c has float32 only.
 llama.cpp is timed by its own llama-bench, which draws no tokens; ours and llama2.c draw theirs, greedily.
 
-Exit code: 0 measured; 1 a program fails, or writes other tokens; 2 bad flags. Needs numpy, and for llama.cpp gguf.
+Exit code: 0 measured; 1 a program fails, or writes other tokens; 2 bad flags. llama.cpp needs the packages numpy and gguf.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def programs(flags):
 
             found.append(LlamaCpp(*pair))
         except ImportError:
-            left_out["llama.cpp"] = "this Python has no package gguf"
+            left_out["llama.cpp"] = "this Python has no packages numpy and gguf"
     return found, left_out
 
 

@@ -5,9 +5,10 @@
 #
 #   benchmarks/compare_llama.sh --llama2c FOLDER --llama-cpp FOLDER [options of compare_llama.py]
 #
-# FOLDER has the built program (run, and llama-bench with llama-completion; also in bin/ or build/bin/). docs/benchmarks/llama.md
-# says where they come from and how they should be built. One that is not given is left out. PYTHON names an interpreter
-# with numpy and, for llama.cpp, the package gguf (default: python3); BUILD a build folder (default: build).
+# FOLDER has the built program (run, and llama-bench with llama-completion; also in bin/ or build/bin/);
+# docs/benchmarks/llama.md says where they come from and how they should be built. One that is not given is left out.
+# PYTHON names an interpreter, for llama.cpp one with the packages numpy and gguf (default: python3); BUILD names a build
+# folder (default: build).
 set -euo pipefail
 start=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -8,7 +8,7 @@ DIR gets llama2c.bin (the version without a magic number, which llama2.c's run r
 float32.gguf and so on. The vocabulary is made up: token 300 is spelt "[300]", " " and "a" to "z" are tokens from 259 on,
 so that both programs read the prompt "abc" as 1, 259, 260, 261, 262 and what they print tells the tokens.
 
-Needs numpy; for GGUF the package gguf, without which these files are left out.
+GGUF needs the packages numpy and gguf; without them these files are left out.
 """
 
 import argparse
@@ -16,8 +16,7 @@ import json
 import pathlib
 import struct
 import sys
-
-import numpy
+from typing import NamedTuple
 
 BOS, EOS, SPACE = 1, 2, 259
 NAMES = {  # ours (Hugging Face's) within a layer: llama.cpp's
@@ -42,19 +41,25 @@ def piece(token):
     return {0: "<unk>", BOS: "<s>", EOS: "</s>"}.get(token, f"[{token}]")
 
 
+class Values(NamedTuple):
+    """A tensor of float32."""
+
+    shape: list
+    content: memoryview  # little-endian
+
+
 def read(path):
     """Config and float32 tensors of a checkpoint, by name."""
-    content = path.read_bytes()
+    content = memoryview(path.read_bytes())
     (size,) = struct.unpack_from("<Q", content)
-    header = json.loads(content[8 : 8 + size])
+    header = json.loads(bytes(content[8 : 8 + size]))
     metadata = header.pop("__metadata__")
     tensors = {}
     for name, tensor in header.items():
         if tensor["dtype"] != "F32":
             raise SystemExit(f"llama_export.py: {path}: tensor {name} is {tensor['dtype']}, expected F32")
-        begin, end = tensor["data_offsets"]
-        values = numpy.frombuffer(content, "<f4", (end - begin) // 4, 8 + size + begin)
-        tensors[name] = values.reshape(tensor["shape"])
+        begin, end = (8 + size + offset for offset in tensor["data_offsets"])
+        tensors[name] = Values(tensor["shape"], content[begin:end])
     return json.loads(metadata["config"]), tensors
 
 
@@ -62,7 +67,9 @@ def interleaved(matrix, heads):
     """Rows of queries or keys in the order in which both programs rotate them: pairs side by side, where ours has the
     first of all pairs and then the second."""
     rows, columns = matrix.shape
-    return matrix.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    half, size = rows // heads // 2, 4 * columns
+    order = [head * 2 * half + part * half + i for head in range(heads) for i in range(half) for part in (0, 1)]
+    return Values(matrix.shape, memoryview(b"".join(matrix.content[row * size :][:size] for row in order)))
 
 
 class Model:
@@ -92,16 +99,16 @@ def write_llama2c(model, folder):
     with open(folder / "llama2c.bin", "wb") as file:
         sizes = (c["d_model"], c["d_ff"], layers, model.heads, model.kv_heads)
         file.write(struct.pack("<7i", *sizes, vocab if model.tied else -vocab, length))
-        file.write(model("model.embed_tokens").tobytes())
+        file.write(model("model.embed_tokens").content)
         before = ["input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]
         for name in before + ["post_attention_layernorm", "mlp.gate_proj", "mlp.down_proj", "mlp.up_proj"]:
             for index in range(layers):
-                file.write(model.layer(index, name).tobytes())
-        file.write(model("model.norm").tobytes())
+                file.write(model.layer(index, name).content)
+        file.write(model("model.norm").content)
         head_size = c["d_model"] // model.heads
-        file.write(numpy.zeros(length * head_size, numpy.float32).tobytes())  # once angles; they are skipped
+        file.write(bytes(4 * length * head_size))  # once angles; they are skipped
         if not model.tied:
-            file.write(model("lm_head").tobytes())
+            file.write(model("lm_head").content)
     with open(folder / "llama2c_tokenizer.bin", "wb") as file:
         pieces = [piece(token).encode() for token in range(vocab)]
         file.write(struct.pack("<i", max(map(len, pieces))))
@@ -111,6 +118,7 @@ def write_llama2c(model, folder):
 
 def write_gguf(model, path, dtype):
     import gguf
+    import numpy
 
     kinds = {
         "float32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
@@ -145,8 +153,9 @@ def write_gguf(model, path, dtype):
     writer.add_add_space_prefix(True)
 
     def add(name, values):
-        own = kind if values.ndim == 2 else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(name + ".weight", gguf.quants.quantize(values, own), raw_dtype=own)
+        own = kind if len(values.shape) == 2 else gguf.GGMLQuantizationType.F32
+        numbers = numpy.frombuffer(values.content, "<f4").reshape(values.shape)
+        writer.add_tensor(name + ".weight", gguf.quants.quantize(numbers, own), raw_dtype=own)
 
     add("token_embd", model("model.embed_tokens"))
     for index in range(c["n_layers"]):
@@ -174,7 +183,7 @@ def main():
         try:
             write_gguf(model, flags.output_dir / f"{dtype}.gguf", dtype)
         except ImportError:
-            print("llama_export.py: no GGUF files without the Python package gguf", file=sys.stderr)
+            print("llama_export.py: no GGUF files without the Python packages numpy and gguf", file=sys.stderr)
             break
 
 
