@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -267,6 +269,68 @@ TEST_CASE("after construction nothing is allocated") {
   for (int i = 0; i < 200; ++i) targets += loader.next().targets();  // four epochs
   CHECK(allocations == before);
   CHECK(targets > 0);
+}
+
+namespace {
+
+/// Notes what is to be read ahead, and what is read.
+struct Watched {
+  TokenLists lists;
+  std::vector<std::pair<index_t, index_t>>* prefetched;
+  [[nodiscard]] index_t size() const { return lists.size(); }
+  [[nodiscard]] std::uint64_t fingerprint() const { return lists.fingerprint(); }
+  [[nodiscard]] index_t length(index_t story) const { return lists.length(story); }
+  void read(index_t story, std::span<token_t> out) const { lists.read(story, out); }
+  void prefetch(index_t story, index_t count) const { prefetched->emplace_back(story, count); }
+};
+
+}  // namespace
+
+TEST_CASE("the next batch is read ahead, over the ends of epochs too; what comes does not depend on it") {
+  const TokenLists source(numbered_stories(103));
+  for (const Split split : {Split::train, Split::validation}) {
+    const LoaderOptions options{.batch_size = 20, .max_len = 20, .validation_fraction = 0.4, .epochs = 3};
+    std::vector<std::pair<index_t, index_t>> prefetched;
+    StoryLoader watched(Watched{source, &prefetched}, options, split);
+    StoryLoader plain(source, options, split);
+    std::vector<std::uint32_t> announced;
+    index_t batches = 0;
+    for (const StepBatch& batch : watched) {
+      CHECK(seen(batch) == seen(plain.next()));
+      if (batches++ > 0) CHECK(announced == std::vector(batch.stories().begin(), batch.stories().end()));
+      announced.clear();
+      for (const auto& [story, count] : prefetched) {
+        CHECK(count == std::min<index_t>(source.length(story), 18));  // max_len without BOS and EOS
+        announced.push_back(static_cast<std::uint32_t>(story));
+      }
+      prefetched.clear();
+    }
+    CHECK(batches == 3 * watched.batches_per_epoch());
+    CHECK(announced.empty());  // nothing follows
+  }
+}
+
+TEST_CASE("what has been read ahead is no part of the state") {
+  const TemporaryFolder folder;
+  {
+    TokenFileWriter writer(folder / "t", {.vocab_size = 6000});
+    for (const auto& story : numbered_stories(103)) writer.add(story);
+    writer.publish();
+  }
+  const TokenFile file(folder / "t");
+  const LoaderOptions options{.batch_size = 20, .max_len = 20};
+  for (int steps = 0; steps < 14; ++steps) {
+    CAPTURE(steps);
+    StoryLoader first(file, options);
+    for (int i = 0; i < steps; ++i) first.next();
+    StoryLoader second(file, options);
+    load(second, save(first));
+    for (int i = 0; i < 13; ++i) {
+      const Seen expected = seen(first.next());
+      CHECK(seen(second.next()) == expected);
+      CHECK(save(second) == save(first));
+    }
+  }
 }
 
 TEST_CASE("options out of range are refused with their value") {

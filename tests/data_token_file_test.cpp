@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -80,6 +81,49 @@ TEST_CASE("stories come back as they were written, in 16 or 32 bits") {
     const std::uint64_t width = vocab_size <= 65536 ? 2 : 4;
     const std::uint64_t token_bytes = (static_cast<std::uint64_t>(tokens) * width + 7) / 8 * 8;
     CHECK(std::filesystem::file_size(folder / "t") == 128 + token_bytes + (stories.size() + 1) * 8);
+  }
+}
+
+TEST_CASE("several stories at once give the file of one after another; a token too large is none of its stories") {
+  for (const index_t vocab_size : {index_t{500}, index_t{70'000}}) {
+    const TemporaryFolder folder;
+    const Stories stories = random_stories(vocab_size);
+    write(folder / "one_by_one", stories, vocab_size);
+    TokenFileWriter writer(folder / "at_once", {.vocab_size = vocab_size, .tokenizer_hash = 0xFEEDU, .lowercase = true});
+    for (std::size_t first = 0; first < stories.size(); first += 7) {
+      std::vector<token_t> tokens;
+      std::vector<std::size_t> ends;
+      for (std::size_t i = first; i < std::min(first + 7, stories.size()); ++i) {
+        tokens.insert(tokens.end(), stories[i].begin(), stories[i].end());
+        ends.push_back(tokens.size());
+      }
+      writer.add(tokens, ends);
+      const index_t before = writer.tokens();
+      for (const token_t bad : {static_cast<token_t>(vocab_size), token_t{-1}}) {
+        const std::vector<token_t> wrong{1, 2, bad, 3};
+        const std::vector<std::size_t> wrong_ends{1, 2, 2, 4};
+        const std::string error = error_of<ArgumentError>([&] { writer.add(wrong, wrong_ends); });
+        CHECK(contains(error, "story " + std::to_string(std::min(first + 7, stories.size()) + 3) + " holds token " +
+                                  std::to_string(bad) + ", the vocabulary has " + std::to_string(vocab_size)));
+        CHECK(writer.tokens() == before);
+      }
+    }
+    writer.add({}, {});
+    writer.publish();
+    CHECK(read_bytes(folder / "at_once") == read_bytes(folder / "one_by_one"));
+  }
+}
+
+TEST_CASE("reading ahead changes nothing, at the ends of the file and for empty stories too") {
+  const TemporaryFolder folder;
+  const Stories stories = random_stories(500);
+  write(folder / "t", stories, 500);
+  const TokenFile file(folder / "t");
+  for (index_t i = 0; i < file.size(); ++i) file.prefetch(i, file.length(i));
+  for (index_t i = 0; i < file.size(); ++i) {
+    std::vector<token_t> story(static_cast<std::size_t>(file.length(i)));
+    file.read(i, story);
+    CHECK(story == stories[static_cast<std::size_t>(i)]);
   }
 }
 

@@ -113,13 +113,15 @@ TEST_CASE("shards become stories, tokenizer and tokens; threads change nothing; 
     CHECK(tokenizer.decode(ids) == stories[i]);
   }
 
-  CHECK(prepare(paths(folder / "shards", folder / "b") + " --vocab-size 320 --threads 3").code == 0);
+  CHECK(prepare(paths(folder / "shards", folder / "b") + " --vocab-size 320 --threads 2").code == 0);
+  CHECK(prepare(paths(folder / "shards", folder / "c") + " --vocab-size 320 --threads 5").code == 0);
   const Result again = prepare(paths(folder / "shards", folder / "a") + " --vocab-size 320");
   CHECK(again.code == 0);
   CHECK(contains(again.out, "the one that was there"));
   for (const std::string& name : outputs) {
     CAPTURE(name);
     CHECK(read_bytes(folder / ("a/" + name)) == read_bytes(folder / ("b/" + name)));
+    CHECK(read_bytes(folder / ("a/" + name)) == read_bytes(folder / ("c/" + name)));
   }
 }
 
@@ -188,6 +190,42 @@ TEST_CASE("bad flags and bad files end with one line and exit code 2, and write 
     CHECK(contains(result.err, c.expected));
     CHECK(files_in(folder / "out") == 0);
   }
+}
+
+TEST_CASE("of several bad shards the first in their order is named, whatever the number of threads") {
+  const TemporaryFolder folder;
+  write_shards(folder / "shards");
+  std::string large = read_bytes(folder / "shards/data00.json");  // several blocks, and the bad record in its last
+  large.resize(large.rfind(", {"));
+  const std::string records = large.substr(1);
+  while (large.size() < 2'000'000) large += ", " + records;
+  write_bytes(folder / "shards/data02.json", large + ", {\"tale\": 1}]");
+  write_bytes(folder / "shards/data03.json", "[{\"story\": 5}]");
+  for (const std::string threads : {"1", "2", "5"}) {
+    const Result result =
+        prepare(paths(folder / "shards", folder / "out") + " --vocab-size 320 --threads " + threads);
+    CHECK(result.code == 2);
+    CHECK(line_count(result.err) == 1);
+    CHECK(contains(result.err, "data02.json\" at byte " + std::to_string(large.size() + 2) + ": the record has no"));
+    CHECK(files_in(folder / "out") == 0);
+  }
+}
+
+TEST_CASE("memory does not grow with the input") {
+  const TemporaryFolder folder;
+  const auto peak = [&](std::size_t bytes) {
+    std::string text;
+    while (text.size() < bytes) text += story(text.size() % 977) + "\n";
+    write_bytes(folder / "a.txt", text);
+    // A sample of everything would grow too; so the tokenizer is made once, from little.
+    const Result result = prepare(paths(folder / "a.txt", folder / "out") + " --vocab-size 320 --threads 2");
+    REQUIRE(result.code == 0);
+    const std::string_view before = "peak memory ";
+    return std::stod(result.out.substr(result.out.find(before) + before.size()));  // MB
+  };
+  (void)peak(200'000);
+  const double little = peak(8'000'000);
+  CHECK(peak(64'000'000) < little + 20.0 + 8.0);  // 8: offsets, 8 bytes a story
 }
 
 TEST_CASE("a vocabulary too large names the largest possible one, which works") {

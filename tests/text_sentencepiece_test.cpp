@@ -59,6 +59,20 @@ std::string random_text(RandomStream& random, std::size_t words) {
   return text;
 }
 
+/// Sentences as SentencePiece takes them.
+class Lines final : public sentencepiece::SentenceIterator {
+ public:
+  explicit Lines(const std::vector<std::string>& lines) : lines_(lines) {}
+  [[nodiscard]] bool done() const override { return at_ == lines_.size(); }
+  void Next() override { ++at_; }
+  [[nodiscard]] const std::string& value() const override { return lines_[at_]; }
+  [[nodiscard]] sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  const std::vector<std::string>& lines_;
+  std::size_t at_ = 0;
+};
+
 std::vector<token_t> encode_with(SentencePieceEncoder& encoder, std::string_view text) {
   std::vector<token_t> tokens;
   encoder.encode(text, tokens);
@@ -101,6 +115,27 @@ TEST_CASE("the same text and options give the same model, byte for byte") {
   CHECK(again.model_bytes() == with_bytes().model_bytes());
   CHECK(again.hash() == with_bytes().hash());
   CHECK(train_sentencepiece(sentences(), {.vocab_size = 370}).hash() != with_bytes().hash());
+}
+
+TEST_CASE("a model made from counted words has the pieces and scores of one made from the sentences") {
+  std::vector<std::string> text = sentences();
+  RandomStream random(5);
+  for (int i = 0; i < 400; ++i) text.push_back(random_text(random, static_cast<std::size_t>(1 + random.below(9))));
+  for (std::size_t i = 0; i < 100; ++i) text.push_back("  tab\there " + text[3 * i] + "\n\t line " + text[i] + ' ');
+  text.push_back(std::string(20'000, 'q'));  // too long: left out
+  for (const bool bytes : {true, false}) {
+    std::string model;
+    Lines lines(text);
+    const auto status = sentencepiece::SentencePieceTrainer::Train(
+        std::string("--model_type=bpe --vocab_size=500 --character_coverage=0.9999 --max_sentence_length=16384 "
+                    "--normalization_rule_name=nmt_nfkc --unk_id=0 --bos_id=1 --eos_id=2 --pad_id=3 "
+                    "--self_test_sample_size=0 --minloglevel=3 --byte_fallback=") +
+            (bytes ? "true" : "false"),
+        &lines, &model);
+    REQUIRE(status.ok());
+    const auto ours = train_sentencepiece(text, {.vocab_size = 500, .byte_fallback = bytes});
+    CHECK(ours.vocab_text() == SentencePieceTokenizer(model, false).vocab_text());
+  }
 }
 
 TEST_CASE("a vocabulary too large names the largest possible one, which can be made") {
@@ -202,6 +237,12 @@ TEST_CASE("the encoder that remembers words gives the tokenizer's ids") {
     CAPTURE(text);
     CHECK(encode_with(encoder, text) == with_bytes().encode(text));
   }
+  std::vector<token_t> several;
+  encoder.append("Lily hugged", several);
+  encoder.append("a bird", several);
+  std::vector<token_t> expected = with_bytes().encode("Lily hugged");
+  for (const token_t token : with_bytes().encode("a bird")) expected.push_back(token);
+  CHECK(several == expected);
   const auto lower = train_sentencepiece(sentences(), {.vocab_size = 350, .lowercase = true});
   SentencePieceEncoder lower_encoder(lower);
   CHECK(encode_with(lower_encoder, "Lily PLAYED") == lower.encode("lily played"));

@@ -23,6 +23,7 @@
 #include <storylm/core/random.hpp>
 #include <storylm/text/lower_case.hpp>
 #include <storylm/text/sentencepiece.hpp>
+#include <storylm/text/word_table.hpp>
 
 namespace storylm {
 
@@ -88,28 +89,49 @@ struct SentencePieceTrainOptions {
 
 namespace detail {
 
-/// Hands sentences to the trainer one by one.
-class SentenceSpan final : public sentencepiece::SentenceIterator {
+/// Hands words and their numbers to the trainer, as lines "word, tab, number": BPE pieces end at spaces, so a model of
+/// sentences is that of their words, and a word that comes a million times is looked at once.
+class CountedWords final : public sentencepiece::SentenceIterator {
  public:
-  SentenceSpan(std::span<const std::string> sentences, bool lowercase) : sentences_(sentences), lowercase_(lowercase) {
-    load();
+  CountedWords(std::span<const std::string> sentences, bool lowercase) {
+    std::string changed;
+    for (const std::string& sentence : sentences) {
+      if (sentence.size() > max_sentence_bytes) continue;
+      std::string_view text = sentence;
+      if (lowercase) text = changed = lower_case(text);
+      if (text.find('\t') != std::string_view::npos) {  // whitespace like any other, but for the form of the lines
+        changed = std::string(text);
+        std::replace(changed.begin(), changed.end(), '\t', ' ');
+        text = changed;
+      }
+      while (!text.empty()) count(take_word(text));
+    }
+    lines_.reserve(words_.size());
+    words_.for_each([this](std::string_view word, std::uint64_t times) {
+      lines_.push_back(std::string(word) + '\t' + std::to_string(times));
+    });
+    words_ = {};
   }
-  [[nodiscard]] bool done() const override { return at_ == sentences_.size(); }
-  void Next() override {
-    ++at_;
-    load();
-  }
-  [[nodiscard]] const std::string& value() const override { return lowercase_ ? lower_ : sentences_[at_]; }
+  [[nodiscard]] bool done() const override { return at_ == lines_.size(); }
+  void Next() override { ++at_; }
+  [[nodiscard]] const std::string& value() const override { return lines_[at_]; }
   [[nodiscard]] sentencepiece::util::Status status() const override { return {}; }
 
+  static constexpr std::size_t max_sentence_bytes = 16384;
+
  private:
-  void load() {
-    if (lowercase_ && !done()) lower_ = lower_case(sentences_[at_]);
+  void count(const Word& word) {
+    if (word.text.empty()) return;
+    if (std::uint64_t* const times = words_.find(word)) {
+      ++*times;
+    } else {
+      words_.insert(word, 1);
+    }
   }
-  std::span<const std::string> sentences_;
-  bool lowercase_;
+
+  WordTable<std::uint64_t> words_;
+  std::vector<std::string> lines_;
   std::size_t at_ = 0;
-  std::string lower_;
 };
 
 /// The number that follows `before` in `text`.
@@ -160,13 +182,14 @@ inline void check_vocab_size(const SentencePieceTrainOptions& options) {
       {"pad_id", "3"},
       {"input_sentence_size", "0"},
       {"shuffle_input_sentence", "false"},
-      {"max_sentence_length", "16384"},
+      {"input_format", "tsv"},
+      {"max_sentence_length", std::to_string(detail::CountedWords::max_sentence_bytes + 32)},  // and a number
       {"self_test_sample_size", "0"},
       {"num_threads", "2"},
       {"hard_vocab_limit", "true"},
       {"minloglevel", "3"},
   };
-  detail::SentenceSpan iterator(sentences, options.lowercase);
+  detail::CountedWords iterator(sentences, options.lowercase);
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &iterator, &model);
   if (!status.ok()) {
