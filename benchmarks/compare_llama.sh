@@ -17,6 +17,7 @@ source scripts/common.sh
 build_folder=${BUILD:-build}
 configure "$build_folder" -DCMAKE_BUILD_TYPE=Release >/dev/null
 build "$build_folder" llama_model llama_generation
-root=$PWD
+script=$PWD/benchmarks/compare_llama.py
+programs=$(cd "$build_folder" && pwd)/bin
 cd "$start"
-exec "${PYTHON:-python3}" "$root/benchmarks/compare_llama.py" --bin "$root/$build_folder/bin" "$@"
+exec "${PYTHON:-python3}" "$script" --bin "$programs" "$@"
