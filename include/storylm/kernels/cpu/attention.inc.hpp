@@ -6,26 +6,27 @@
 /// forward and one (sequence, key-value head) backward: bits depend neither on threads nor on what else is in the
 /// batch, and a long sequence alone keeps all threads busy.
 
-/// Any even head size; float and double.
-template <class T>
-requires std::same_as<T, float> || std::same_as<T, double>
+/// Any even head size and floating-point dtype.
+template <FloatDtype T>
 struct kernel<op::attention, T> {
-  static void run(const Cpu& device, MatrixView<T> y, T* lse, MatrixView<const T> qkv, const AttentionSpec& spec,
+  using A = accumulator_t<T>;
+
+  static void run(const Cpu& device, MatrixView<T> y, A* lse, MatrixView<const T> qkv, const AttentionSpec& spec,
                   const DropoutSpec& dropout, const PackedView& batch) {
     struct Block {
       index_t sequence;
       index_t first;
     };
     auto scratch = device.scratch();
-    Block* blocks = scratch.take<Block>(batch.tokens / attention_tile + batch.sequences);
+    auto* const blocks = scratch.template take<Block>(batch.tokens / attention_tile + batch.sequences);
     index_t count = 0;
     for (index_t s = 0; s < batch.sequences; ++s) {
       const index_t length = batch.offsets[s + 1] - batch.offsets[s];
       for (index_t first = 0; first < length; first += attention_tile) blocks[count++] = {s, first};
     }
     const AttentionCall<T> call(qkv, spec, dropout, batch);
-    const index_t size = AttentionForward<T>::scratch_size(call.width);
-    T* buffers = scratch.take<T>(size * thread_count(device));  // (threads, size)
+    const index_t size = AttentionForward<T>::scratch_size(call);
+    A* const buffers = scratch.template take<A>(size * thread_count(device));  // (threads, size)
     parallel_for(device, count * spec.heads, [&](index_t piece) {
       const Block& block = blocks[piece / spec.heads];
       const AttentionForward<T> forward(call, buffers + size * thread_index());
@@ -34,24 +35,21 @@ struct kernel<op::attention, T> {
   }
 
   static void backward(const Cpu& device, MatrixView<T> dqkv, MatrixView<const T> dy, MatrixView<const T> y,
-                       const T* lse, MatrixView<const T> qkv, const AttentionSpec& spec, const DropoutSpec& dropout,
+                       const A* lse, MatrixView<const T> qkv, const AttentionSpec& spec, const DropoutSpec& dropout,
                        const PackedView& batch) {
     auto scratch = device.scratch();
     const AttentionCall<T> call(qkv, spec, dropout, batch);
-    const index_t size = AttentionBackward<T>::scratch_size(call.width);
-    T* dot = scratch.take<T>(batch.tokens * spec.heads);        // (tokens, heads)  sum of dy * y
-    T* buffers = scratch.take<T>(size * thread_count(device));  // (threads, size)
-    parallel_blocks(device, batch.tokens, attention_tile, [&](index_t begin, index_t end) {
-      for (index_t row = begin; row < end; ++row) {
-        for (index_t h = 0; h < spec.heads; ++h) {
-          dot[row * spec.heads + h] =
-              row_dot(dy.row(row) + h * spec.head_dim, y.row(row) + h * spec.head_dim, spec.head_dim);
-        }
-      }
+    const index_t size = AttentionBackward<T>::scratch_size(call);
+    A* const buffers = scratch.template take<A>(size * thread_count(device));     // (threads, size)
+    auto* const order = scratch.template take<std::int32_t>(batch.sequences);  // (sequences)  longest first
+    for (index_t s = 0; s < batch.sequences; ++s) order[s] = static_cast<std::int32_t>(s);
+    const auto length = [&](std::int32_t s) { return batch.offsets[s + 1] - batch.offsets[s]; };
+    std::sort(order, order + batch.sequences, [&](std::int32_t a, std::int32_t b) {
+      return length(a) != length(b) ? length(a) > length(b) : a < b;
     });
     parallel_for(device, batch.sequences * spec.kv_heads, [&](index_t piece) {
       const AttentionBackward<T> part(call, buffers + size * thread_index());
-      part.run(dqkv, dy, lse, dot, piece / spec.kv_heads, piece % spec.kv_heads);
+      part.run(dqkv, dy, y, lse, order[piece / spec.kv_heads], piece % spec.kv_heads);
     });
   }
 };

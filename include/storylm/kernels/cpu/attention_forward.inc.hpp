@@ -7,12 +7,16 @@
 /// One attention call: the arguments that its pieces share.
 template <class T>
 struct AttentionCall {
+  using A = accumulator_t<T>;
+  using U = TileUnit<T>;
+
   MatrixView<const T> qkv;  // (tokens, qkv_width)
   AttentionSpec spec;
   PackedView batch;
   DropoutMask mask;
-  T scale;
-  index_t width;  ///< head_dim in whole vectors
+  A scale;
+  index_t width;  ///< head_dim in whole vectors: rows of sums
+  index_t units;  ///< head_dim in units, in whole vectors: rows of left operands
 
   AttentionCall(MatrixView<const T> rows, const AttentionSpec& shape, const DropoutSpec& dropout,
                 const PackedView& packed)
@@ -20,22 +24,27 @@ struct AttentionCall {
         spec(shape),
         batch(packed),
         mask(dropout),
-        scale(T{1} / std::sqrt(static_cast<T>(shape.head_dim))),
-        width(padded_to_vectors<T>(shape.head_dim)) {}
+        scale(A{1} / std::sqrt(static_cast<A>(shape.head_dim))),
+        width(padded_to_vectors<A>(shape.head_dim)),
+        units(padded_to_vectors<U>(shape.head_dim / unit_depth<U>)) {}
 
   [[nodiscard]] index_t kv_head(index_t head) const { return head / (spec.heads / spec.kv_heads); }
+  [[nodiscard]] index_t head_units() const { return spec.head_dim / unit_depth<U>; }
   [[nodiscard]] const T* query(index_t row, index_t head) const { return qkv.row(row) + head * spec.head_dim; }
   [[nodiscard]] const T* key(index_t row, index_t kv) const {
     return qkv.row(row) + spec.q_width() + kv * spec.head_dim;
   }
   [[nodiscard]] const T* value(index_t row, index_t kv) const { return key(row, kv) + spec.kv_width(); }
-  /// Multiplies the visible elements of a row of probabilities (or what stands for them) by their dropout factors.
-  void drop(T* row, index_t sequence, index_t query, index_t head, index_t first_key, VisibleKeys visible) const {
-    if (!mask.active() || visible.begin == visible.end) return;
-    alignas(vector_bytes) T factor[attention_tile];
-    mask.factors(factor, batch.ordinals[sequence], static_cast<std::int32_t>(query), static_cast<std::uint32_t>(head),
-                 first_key, visible.end);
-    for (index_t j = visible.begin; j < visible.end; ++j) row[j] *= factor[j];
+  /// Of the dropout_columns keys from `first_key` on.
+  [[nodiscard, gnu::always_inline]] inline DropoutFactors<A> factors(index_t sequence, index_t query, index_t head,
+                                                                     index_t first_key) const {
+    if (mask.active()) {
+      return mask.template block<A>(batch.ordinals[sequence], static_cast<std::int32_t>(query),
+                                    static_cast<std::uint32_t>(head), first_key);
+    }
+    DropoutFactors<A> ones;
+    unrolled<DropoutFactors<A>::parts>([&](auto p) { ones.part[p] = broadcast(A{1}); });
+    return ones;
   }
 };
 
@@ -43,89 +52,124 @@ struct AttentionCall {
 template <class T>
 class AttentionForward {
  public:
-  [[nodiscard]] static index_t scratch_size(index_t width) { return attention_tile * (4 * width + attention_tile + 2); }
-  AttentionForward(const AttentionCall<T>& call, T* scratch)
-      : call_(call),
-        queries_(scratch),                                    // (tile, width)
-        keys_(queries_ + attention_tile * call.width),        // (head_dim, tile)
-        values_(keys_ + attention_tile * call.width),         // (tile, width)
-        outputs_(values_ + attention_tile * call.width),      // (tile, width)
-        scores_(outputs_ + attention_tile * call.width),      // (tile, tile)
-        largest_(scores_ + attention_tile * attention_tile),  // (tile)
-        sums_(largest_ + attention_tile) {}                   // (tile)
+  using A = accumulator_t<T>;
+  using U = TileUnit<T>;
 
-  void run(MatrixView<T> y, T* lse, index_t sequence, index_t head, index_t first) const {
+  [[nodiscard]] static index_t scratch_size(const AttentionCall<T>& call) {
+    return attention_tile * (2 * call.units + 2 * call.width + 2 * strip_rows + 2);
+  }
+  AttentionForward(const AttentionCall<T>& call, A* scratch) : call_(call) {
+    const auto take = [&]<class X>(X*& to, index_t n) {
+      to = reinterpret_cast<X*>(scratch);  // X is as large as A
+      scratch += attention_tile * n;
+    };
+    take(queries_, call.units);
+    take(keys_, call.units);
+    take(values_, call.width);
+    take(outputs_, call.width);
+    take(scores_, strip_rows);
+    take(probabilities_, strip_rows);
+    take(largest_, 1);
+    take(sums_, 1);
+  }
+
+  void run(MatrixView<T> y, A* lse, index_t sequence, index_t head, index_t first) const {
     const AttentionSpec& spec = call_.spec;
     const index_t begin = call_.batch.offsets[sequence];
     const index_t count = std::min(attention_tile, call_.batch.offsets[sequence + 1] - begin - first);
-    copy_tile(queries_, call_.width, call_.query(begin + first, head), call_.qkv.stride, count, spec.head_dim,
-              call_.scale);
-    std::fill_n(outputs_, attention_tile * call_.width, T{0});
-    std::fill_n(largest_, attention_tile, -std::numeric_limits<T>::infinity());
-    std::fill_n(sums_, attention_tile, T{0});
+    copy_tile(queries_, call_.units, call_.query(begin + first, head), call_.qkv.stride, count, spec.head_dim);
+    std::fill_n(outputs_, attention_tile * call_.width, A{0});
+    std::fill_n(largest_, attention_tile, -std::numeric_limits<A>::infinity());
+    std::fill_n(sums_, attention_tile, A{0});
     const index_t oldest = spec.window > 0 ? std::max<index_t>(0, first + 1 - spec.window) : 0;
     for (index_t key = oldest / attention_tile * attention_tile; key <= first; key += attention_tile) {
       add_tile(sequence, head, first, count, key);
     }
     for (index_t i = 0; i < count; ++i) {
-      const T* from = outputs_ + i * call_.width;
+      const A* from = outputs_ + i * call_.width;
       T* to = y.row(begin + first + i) + head * spec.head_dim;
-      const T inverse = T{1} / sums_[i];
-      for (index_t c = 0; c < spec.head_dim; ++c) to[c] = from[c] * inverse;
-      lse[(begin + first + i) * spec.heads + head] = largest_[i] + std::log(sums_[i]);
+      const A inverse = A{1} / sums_[i];
+      for_each_vector<A>(spec.head_dim,
+                         [&](index_t c, auto which) { store_as<A>(to + c, load(from + c) * inverse, which); });
+      lse[(begin + first + i) * spec.heads + head] = multiply_add(largest_[i], call_.scale, std::log(sums_[i]));
     }
   }
 
  private:
   void add_tile(index_t sequence, index_t head, index_t first, index_t count, index_t first_key) const {
+    constexpr index_t depth = unit_depth<U>;
     const AttentionSpec& spec = call_.spec;
     const index_t width = call_.width;
     const index_t row = call_.batch.offsets[sequence] + first_key;
     const index_t keys = std::min(attention_tile, first + count - first_key);
     const index_t kv = call_.kv_head(head);
     transpose_tile(keys_, call_.key(row, kv), call_.qkv.stride, keys, spec.head_dim);
-    copy_tile(values_, width, call_.value(row, kv), call_.qkv.stride, keys, spec.head_dim, T{1});
+    stack_tile(values_, width, call_.value(row, kv), call_.qkv.stride, keys, spec.head_dim);
     for (index_t i = 0; i < count; i += strip_rows) {
       const index_t end = visible_keys(first + i + strip_rows - 1, first_key, keys, 0).end;
-      const index_t begin = visible_keys(first + i, first_key, keys, spec.window).begin;
-      if (begin >= end) continue;
-      const index_t columns = padded_to_vectors<T>(end);
-      T* scores = scores_ + i * attention_tile;
-      for (index_t r = 0; r < strip_rows; ++r) std::fill_n(scores + r * attention_tile, columns, T{0});
-      strip_product<T>(scores, attention_tile, {queries_ + i * width, width, 1}, keys_, attention_tile, spec.head_dim,
-                       columns);
-      for (index_t r = i; r < i + strip_rows; ++r) add_row(sequence, head, first + r, r, first_key, keys, columns);
-      strip_product<T>(outputs_ + i * width, width, {scores + begin, attention_tile, 1}, values_ + begin * width, width,
-                       end - begin, width);
+      const index_t begin = visible_keys(first + i, first_key, keys, spec.window).begin / depth;
+      const index_t columns = padded_to_vectors<A>(end);
+      if (begin * depth >= end) continue;
+      strip_product<Sums::begin, A, U>(scores_, attention_tile, {queries_ + i * call_.units, call_.units, 1}, keys_,
+                                       attention_tile, call_.head_units(), columns);
+      for (index_t r = 0; r < strip_rows; ++r) add_row(sequence, head, first, i + r, first_key, keys, columns);
+      strip_product<Sums::go_on, A, U>(outputs_ + i * width, width, {probabilities_ + begin, attention_tile, 1},
+                                       values_ + begin * width, width, (end + depth - 1) / depth - begin, width);
     }
   }
 
   // Scores of one row become probabilities relative to the largest so far; what was summed before is rescaled to it.
-  void add_row(index_t sequence, index_t head, index_t query, index_t r, index_t first_key, index_t keys,
+  void add_row(index_t sequence, index_t head, index_t first, index_t i, index_t first_key, index_t keys,
                index_t columns) const {
-    const VisibleKeys visible = visible_keys(query, first_key, keys, call_.spec.window);
-    T* row = scores_ + r * attention_tile;
+    constexpr index_t lanes = vector_lanes<A>;
+    constexpr int depth = unit_depth<U>;
+    const VisibleKeys visible = visible_keys(first + i, first_key, keys, call_.spec.window);
+    A* row = scores_ + i % strip_rows * attention_tile;
+    U* probabilities = probabilities_ + i % strip_rows * attention_tile;
     if (visible.begin == visible.end) {
-      std::fill_n(row, columns, T{0});
+      std::fill_n(probabilities, columns, U{0});
       return;
     }
-    fill_outside(row, visible, columns, -std::numeric_limits<T>::infinity());
-    const T largest = row_max(row, columns, largest_[r]);
-    const T correction = exp(largest_[r] - largest);
-    const T sum = row_exp(row, columns, largest);
-    sums_[r] = multiply_add(sums_[r], correction, sum);
-    if (largest_[r] != largest)
-      row_scale(outputs_ + r * call_.width, outputs_ + r * call_.width, call_.width, correction);
-    largest_[r] = largest;
-    call_.drop(row, sequence, query, head, first_key, visible);
+    fill_outside(row, visible, columns, -std::numeric_limits<A>::infinity());
+    const A largest = row_max(row, columns, largest_[i]);
+    if (largest != largest_[i]) rescale(i, largest);
+    const Vector<A> scale = broadcast(call_.scale);
+    const Vector<A> shift = broadcast(-largest * call_.scale);
+    Vector<A> sum{};
+    for (index_t block = 0; block < columns; block += dropout_columns) {
+      const DropoutFactors<A> factors = call_.factors(sequence, first + i, head, first_key + block);
+      unrolled<DropoutFactors<A>::parts / depth>([&](auto unit) {
+        const index_t at = block + unit * depth * lanes;
+        if (at >= columns) return;
+        Vector<A> kept[depth] = {};
+        unrolled<depth>([&](auto part) {
+          const index_t j = at + part * lanes;
+          if (j >= columns) return;
+          const Vector<A> p = exp(multiply_add(load(row + j), scale, shift));
+          sum += p;
+          kept[part] = p * factors.part[unit * depth + part];
+        });
+        store(probabilities + at / depth, adjacent_units<U, A>(kept));
+      });
+    }
+    sums_[i] += sum_of_lanes<A>(sum);
+  }
+
+  void rescale(index_t i, A largest) const {
+    const A correction = exp((largest_[i] - largest) * call_.scale);
+    largest_[i] = largest;
+    sums_[i] *= correction;
+    A* outputs = outputs_ + i * call_.width;
+    for (index_t c = 0; c < call_.width; c += vector_lanes<A>) store(outputs + c, load(outputs + c) * correction);
   }
 
   const AttentionCall<T>& call_;
-  T* queries_;
-  T* keys_;
-  T* values_;
-  T* outputs_;
-  T* scores_;
-  T* largest_;
-  T* sums_;
+  U* queries_;        // (tile, units)
+  U* keys_;           // (units, tile)
+  U* values_;         // (tile in units, width)
+  A* outputs_;        // (tile, width)
+  A* scores_;         // (strip_rows, tile)
+  U* probabilities_;  // (strip_rows, tile)
+  A* largest_;        // (tile)  before scaling
+  A* sums_;           // (tile)
 };

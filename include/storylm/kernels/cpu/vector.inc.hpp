@@ -381,10 +381,7 @@ using Bf16Pair = std::uint32_t;
 /// Pairs of first[i] and second[i], one for each lane.
 template <class A = float>
 [[gnu::always_inline]] inline Vector<Bf16Pair> pairs_of(const bf16* first, const bf16* second) {
-  detail::Halves low, high;
-  std::memcpy(&low, first, sizeof(low));
-  std::memcpy(&high, second, sizeof(high));
-  return __builtin_convertvector(low, detail::Words) | (__builtin_convertvector(high, detail::Words) << 16U);
+  return detail::zero_extended<detail::Words>(first) | (detail::zero_extended<detail::Words>(second) << 16U);
 }
 /// The first, then the second of every pair.
 template <class A = float>
@@ -399,4 +396,45 @@ template <class A, class Pair = Bf16Pair>
 #if defined(__x86_64__)
   return Vector<A>(_mm512_dpbf16_ps(__m512(sum), __m512bh(x), __m512bh(y)));
 #endif
+}
+
+/// The values of `first` and then `second`, rounded: lane l has numbers 2 l and 2 l + 1 of them. Needs has_bf16_dot.
+template <class A>
+[[gnu::always_inline]] inline Vector<Bf16Pair> adjacent_pairs(Vector<A> first, Vector<A> second) {
+  static_assert(has_bf16_dot && sizeof(A) != 0);
+#if defined(__x86_64__)
+  return Vector<Bf16Pair>(_mm512_cvtne2ps_pbh(__m512(second), __m512(first)));
+#endif
+}
+
+namespace detail {
+template <class V, int... I>
+[[gnu::always_inline]] inline V halves_interleaved(V x, std::integer_sequence<int, I...>) {
+  constexpr int lanes = sizeof...(I);
+  return __builtin_shufflevector(x, x, (I / 2 + (I % 2) * (lanes / 2))...);
+}
+template <int Width, class T>
+[[gnu::always_inline]] inline Vector<T> fold_largest(Vector<T> x) {
+  if constexpr (Width == 0) {
+    return x;
+  } else {
+    const Vector<T> upper = lanes_from<Width>(x, std::make_integer_sequence<int, vector_lanes<T>>{});
+    return fold_largest<Width / 2, T>(upper > x ? upper : x);
+  }
+}
+}  // namespace detail
+
+/// Pairs of first[l] and second[l], rounded. Needs has_bf16_dot.
+template <class A>
+[[gnu::always_inline]] inline Vector<Bf16Pair> rounded_pairs(Vector<A> first, Vector<A> second) {
+  using Bits = Vector<std::uint16_t>;
+  const Bits bits = reinterpret_cast<Bits>(adjacent_pairs<A>(first, second));
+  return reinterpret_cast<Vector<Bf16Pair>>(
+      detail::halves_interleaved(bits, std::make_integer_sequence<int, vector_lanes<std::uint16_t>>{}));
+}
+
+/// The largest lane; NaNs are passed over.
+template <class T>
+[[gnu::always_inline]] inline T largest_lane(Vector<T> v) {
+  return detail::fold_largest<vector_lanes<T> / 2, T>(v)[0];
 }
