@@ -117,7 +117,8 @@ class LlamaCpp:
     name = "llama.cpp"
 
     def __init__(self, bench, completion):
-        self.bench, self.completion, self.version = bench, completion, ""
+        self.bench, self.completion = bench, completion
+        self.version = " ".join(run([completion, "--version"], 1)).strip().splitlines()[0].removeprefix("version: ")
 
     def reads(self, dtype):
         return [dtype] if dtype == "float32" else ["bfloat16", "float16"]
@@ -125,7 +126,6 @@ class LlamaCpp:
     def rate(self, files, dtype, threads, tokens):
         command = [self.bench, "-m", files / f"{dtype}.gguf", "-p", 0, "-n", tokens, "-t", threads, "-r", 1, "-o", "json"]
         (result,) = json.loads(run(command, threads)[0])
-        self.version = f"build {result['build_number']}, commit {result['build_commit']}"
         return result["avg_ts"]
 
     def continuation(self, files):
@@ -240,7 +240,7 @@ def page_text(results, picture):
         f"{machine['processor']}, {machine['cores']} cores, {results['date']}; median of {results['rounds']} rounds of "
         f"{results['tokens']} tokens each. Memory is read at {bandwidth}."
     ]
-    parts += [f"{name}: {text}." for name, text in results["versions"].items() if text]
+    parts += [f"{name} is {text}." for name, text in results["versions"].items() if text]
     parts += [f"{name} is left out: {text}." for name, text in results["left_out"].items()]
     if results["compared"]:
         parts.append(f"{' and '.join(results['compared'])}: the first {COMPARED} greedy tokens after the same prompt are "
@@ -291,7 +291,11 @@ def main():
     flags = parser.parse_args()
     flags.output = (flags.output or report.default_path("llama")).resolve()
     flags.bin = flags.bin.resolve()
-    (ours, *others), left_out = programs(flags)
+    try:
+        (ours, *others), left_out = programs(flags)
+    except (Failed, OSError) as error:
+        print(f"compare_llama.py: {error}", file=sys.stderr)
+        return 1
     for name, reason in left_out.items():
         say(f"{name} is left out: {reason}")
     with tempfile.TemporaryDirectory() as temporary:
