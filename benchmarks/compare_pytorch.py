@@ -267,7 +267,7 @@ class Comparison:
                 self.start(workers, name, self.pytorch, "train", padded, threads, settings, dtype=dtype)
                 name = "storylm, packed"
                 self.start(workers, name, self.ours, "cpu_training", threads, **packed, dtype=dtype)
-                name, full = "storylm, full rows", common | {"batch": self.flags.batch, "dtype": dtype}
+                name, full = "storylm, full rows", common | {"batch": self.flags.stories, "dtype": dtype}
                 self.start(workers, name, self.ours, "cpu_training", threads, **full)
                 found[dtype] = alternate(workers, self.flags.rounds, self.flags.steps, self.say)
             finally:
@@ -493,8 +493,10 @@ def write_page(results, output, readme=report.PAGE):
     text, files = page(results, output.stem)
     for name, content in files.items():
         report.write(output.parent / name, content)
-    report.update_page("compare_pytorch", text, readme)
-    return text
+    if output.parent == readme.parent:
+        report.update_page("compare_pytorch", text, readme)
+    else:
+        print(f"{readme.name} stays as it is: its links lead to files beside it, and {output.name} is elsewhere")
 
 
 def parse(arguments=None):

@@ -125,7 +125,7 @@ def main(arguments=None):
     report.save(output, results)
     text, svg = page(results, output.stem)
     report.write(output.with_suffix(".svg"), svg)
-    if not flags.no_page:
+    if not flags.no_page and output.parent == report.PAGE.parent:
         report.update_page("compile_time", text)
     return 1 if all("failure" in one for one in measured) else 0
 

@@ -45,7 +45,7 @@ class Benchmark {
     if (flags_.text("serve") == "on") return serve({}, [&](index_t repeats) { return measure(repeats); });
     const JsonObject result = measure(flags_.number("repeats"));
     std::cout << flags_.text("preset") << ", " << flags_.text("dtype") << ", batch " << batch_ << ", " << prompt_
-              << " tokens given, up to " << tokens_ << ", " << cpu::thread_count(device_) << " threads\n"
+              << " tokens given, up to " << tokens_ << ", " << described(device_) << '\n'
               << fixed(rate_, 1) << " tokens/s, peak memory " << fixed(peak_memory_ / 1e9, 2) << " GB\n"
               << fixed(bytes_rate_ / 1e9, 1) << " GB/s of weights, keys and values, "
               << fixed(100.0 * bytes_rate_ / bandwidth_, 1) << " % of the measured " << fixed(bandwidth_ / 1e9, 1)
@@ -84,6 +84,7 @@ class Benchmark {
     JsonObject result;
     result.add("preset", flags_.text("preset")).add("dtype", flags_.text("dtype"));
     result.add("batch", static_cast<double>(batch_)).add("threads", cpu::thread_count(device_));
+    result.add("instruction_set", std::string(to_string(device_.instruction_set())));
     result.add("prompt", static_cast<double>(prompt_)).add("tokens", static_cast<double>(tokens_));
     result.add("drawn", static_cast<double>(drawn)).add("seconds", sum).add("tokens_per_second", rate_);
     result.add("bytes_per_second", bytes_rate_).add("read_bandwidth", bandwidth_);
@@ -117,6 +118,7 @@ int main(int argc, char** argv) {
        {"prompt", "4"},
        {"tokens", "0"},
        {"threads", "0"},
+       {"instruction_set", ""},
        {"repeats", "3"},
        {"serve", "off"},
        {"json", ""}},

@@ -423,7 +423,7 @@ void run(const Flags& flags) {
   Setting setting{.device = device_of(flags), .config = config_of(size), .small = size == "small", .peaks = {}};
   setting.peaks.measure(setting.device, setting.small);
   const auto show_peaks = [&](const char* when) {
-    std::cout << when << cpu::thread_count(setting.device) << " threads: float32 " << fixed(setting.peaks.float32, 1)
+    std::cout << when << described(setting.device) << ": float32 " << fixed(setting.peaks.float32, 1)
               << " GFLOP/s, bfloat16 " << fixed(setting.peaks.bfloat16, 1) << " GFLOP/s, reading memory "
               << fixed(setting.peaks.read, 1) << " GB/s\n";
   };
@@ -438,6 +438,7 @@ void run(const Flags& flags) {
   setting.peaks.measure(setting.device, setting.small);  // the machine may have been busy the first time
   show_peaks("peaks once more, on ");
   JsonObject json;
+  json.add("instruction_set", std::string(to_string(setting.device.instruction_set())));
   json.add("threads", cpu::thread_count(setting.device)).add("float32_gflops", setting.peaks.float32);
   json.add("bfloat16_gflops", setting.peaks.bfloat16).add("read_gbytes", setting.peaks.read);
   for (const char* dtype : {name_of<float>, name_of<bf16>}) {
@@ -463,5 +464,6 @@ int main(int argc, char** argv) {
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   int count = static_cast<int>(pointers.size());
   benchmark::Initialize(&count, pointers.data());
-  return run_cpu_program(count, pointers.data(), {{"threads", "0"}, {"size", "reference"}, {"json", ""}}, run);
+  return run_cpu_program(count, pointers.data(),
+                         {{"threads", "0"}, {"instruction_set", ""}, {"size", "reference"}, {"json", ""}}, run);
 }

@@ -64,8 +64,18 @@ inline TransformerConfig preset(const std::string& name) {
   storylm::detail::fail<ArgumentError>("flags", "--preset: there is no ", name, ", there are", names);
 }
 
-/// Threads that the flag asks for; 0 means all.
-inline Cpu device_of(const Flags& flags) { return Cpu({.threads = static_cast<int>(flags.number("threads"))}); }
+/// Threads and instruction set that flags ask for; 0 threads are all, no set is the best that machine and build have.
+inline Cpu device_of(const Flags& flags) {
+  CpuOptions options{.threads = static_cast<int>(flags.number("threads"))};
+  if (const std::string& set = flags.text("instruction_set"); !set.empty()) {
+    options.instruction_set = to_instruction_set(set);
+  }
+  return Cpu(options);
+}
+/// "2 threads, avx512".
+inline std::string described(const Cpu& device) {
+  return std::to_string(cpu::thread_count(device)) + " threads, " + std::string(to_string(device.instruction_set()));
+}
 
 /// Floating-point operations per second at best with products of T.
 template <class T>

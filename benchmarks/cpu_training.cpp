@@ -91,7 +91,7 @@ class Benchmark {
     const JsonObject result = measure(flags_.number("steps"));
     std::cout << flags_.text("preset") << ", " << flags_.text("dtype") << ", dropout " << flags_.text("dropout") << ", "
               << flags_.text("batch") << (flags_.text("packed") == "on" ? " stories" : " x " + std::to_string(length_))
-              << ", " << cpu::thread_count(device_) << " threads\n"
+              << ", " << described(device_) << '\n'
               << fixed(tokens_per_second_, 0) << " target tokens/s, a step " << fixed(1e3 * step_seconds_, 1)
               << " ms (median), peak memory " << fixed(peak_memory() / 1e9, 2) << " GB\n"
               << fixed(flops_ / 1e9, 1) << " GFLOP/s, " << fixed(100.0 * flops_ / peak_, 1) << " % of the measured "
@@ -132,6 +132,7 @@ class Benchmark {
     JsonObject result;
     result.add("preset", flags_.text("preset")).add("dtype", flags_.text("dtype"));
     result.add("dropout", flags_.real("dropout")).add("threads", cpu::thread_count(device_));
+    result.add("instruction_set", std::string(to_string(device_.instruction_set())));
     result.add("steps", static_cast<double>(steps)).add("targets", static_cast<double>(targets_));
     result.add("seconds", sum).add("median_step_seconds", step_seconds_);
     result.add("tokens_per_second", tokens_per_second_).add("flops", flops_).add("peak_flops", peak_);
@@ -172,6 +173,7 @@ int main(int argc, char** argv) {
        {"packed", "off"},
        {"tokens", ""},
        {"threads", "0"},
+       {"instruction_set", ""},
        {"warm_up", "2"},
        {"steps", "10"},
        {"export", ""},

@@ -198,11 +198,11 @@ class Generation:
         return self.batch * (self.tokens - self.prompt), time.monotonic() - start
 
     def without(self):
-        """One token at several lengths of context, evenly spread over a story; or all at the longest."""
+        """One token at several lengths of context, evenly spread over a story; or in rows as long as can be."""
         room = self.tokens - self.prompt
         lengths = [self.prompt + room * (2 * i + 1) // (2 * self.SAMPLES) for i in range(self.SAMPLES)]
         if self.method == "padded":
-            lengths = [self.tokens]
+            lengths = [self.c["max_len"]]
         start = time.monotonic()
         for length in lengths:
             self.draw(self.forward(torch.randint(4, 50, (self.batch, length)), 0))
