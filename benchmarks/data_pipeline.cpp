@@ -18,10 +18,12 @@
 #include <functional>
 #include <iomanip>
 #include <iostream>
+#include <span>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -227,11 +229,28 @@ struct WithoutPrefetch {
   void read(index_t story, std::span<token_t> out) const { file.read(story, out); }
 };
 
+/// As many stories as TinyStories has, all alike.
+struct ManyStories {
+  [[nodiscard]] index_t size() const { return 2'100'000; }
+  [[nodiscard]] std::uint64_t fingerprint() const { return 1; }
+  [[nodiscard]] index_t length(index_t) const { return 200; }
+  void read(index_t, std::span<token_t> out) const { std::fill(out.begin(), out.end(), 7); }
+};
+
 struct BatchTimes {
   double mean = 0.0;
   double p99 = 0.0;
   double most = 0.0;
 };
+
+BatchTimes summary_of(std::vector<double> times) {
+  BatchTimes result;
+  for (const double time : times) result.mean += time / static_cast<double>(times.size());
+  std::sort(times.begin(), times.end());
+  result.p99 = times[times.size() * 99 / 100];
+  result.most = times.back();
+  return result;
+}
 
 template <class Source>
 BatchTimes time_batches(const Source& source, const Flags& flags, index_t batches, std::chrono::microseconds step) {
@@ -244,12 +263,23 @@ BatchTimes time_batches(const Source& source, const Flags& flags, index_t batche
     (void)loader.next();
     times.push_back(seconds_since(start));
   }
-  BatchTimes result;
-  for (const double time : times) result.mean += time / static_cast<double>(times.size());
-  std::sort(times.begin(), times.end());
-  result.p99 = times[times.size() * 99 / 100];
-  result.most = times.back();
-  return result;
+  return summary_of(std::move(times));
+}
+
+/// First batches of epochs of two million stories.
+BatchTimes time_epochs(const Flags& flags) {
+  StoryLoader loader(ManyStories{}, {.batch_size = flags.step_stories});
+  std::vector<double> times;
+  for (std::int64_t epoch = 0; epoch < 20; ++epoch) {
+    decltype(loader)::visit_state(loader, [&](std::string_view name, auto& value) {
+      if (name == "epoch") value = static_cast<std::remove_reference_t<decltype(value)>>(epoch);
+      if (name == "index") value = 0;
+    });
+    const Clock::time_point start = Clock::now();
+    (void)loader.next();
+    times.push_back(seconds_since(start));
+  }
+  return summary_of(std::move(times));
 }
 
 /// Has the operating system forget what it holds of a file that nobody has mapped.
@@ -271,12 +301,13 @@ std::vector<LoaderRow> time_loader(const std::filesystem::path& tokens, const Fl
             << std::setw(10) << "99 %" << std::setw(10) << "most" << std::setw(20) << "mean / step\n";
   const auto row = [&](const std::string& what, const BatchTimes& times) {
     rows.push_back({what, times});
-    std::cout << std::left << std::setw(34) << what << std::right << std::fixed << std::setprecision(1)
-              << std::setw(14) << 1e6 * times.mean << std::setw(10) << 1e6 * times.p99 << std::setw(10)
+    std::cout << std::left << std::setw(38) << what << std::right << std::fixed << std::setprecision(1)
+              << std::setw(10) << 1e6 * times.mean << std::setw(10) << 1e6 * times.p99 << std::setw(10)
               << 1e6 * times.most << std::setprecision(5) << std::setw(17) << 100.0 * times.mean / flags.step_seconds
               << " %" << std::endl;
   };
   row("in memory", time_batches(TokenFile(tokens), flags, 4000, {}));
+  row("first batch of 2.1 million stories", time_epochs(flags));
   evict(tokens);
   row("cold file, prefetched", time_batches(TokenFile(tokens), flags, 200, pause));
   evict(tokens);

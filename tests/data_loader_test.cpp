@@ -13,6 +13,7 @@
 
 #include <doctest/doctest.h>
 
+#include <storylm/core/random.hpp>
 #include <storylm/data/loader.hpp>
 
 #include "allocation_counter.hpp"
@@ -160,6 +161,37 @@ TEST_CASE("every epoch has its own order; the last batch of each is kept, howeve
     CHECK(!std::is_sorted(order.begin(), order.end()));
     std::sort(order.begin(), order.end());
     for (std::uint32_t i = 0; i < 100; ++i) CHECK(order.at(i) == i);
+  }
+}
+
+TEST_CASE("an epoch shuffled batch by batch is in the order of one shuffle, wherever it is entered") {
+  const std::size_t count = 97;
+  const TokenLists source(numbered_stories(count));
+  for (const index_t batch_size : {1, 8, 96, 97, 200}) {
+    StoryLoader loader(source, {.batch_size = batch_size, .validation_fraction = 0.0, .seed = 5, .epochs = 3});
+    std::vector<std::uint32_t> seen_order;
+    for (const StepBatch& batch : loader) {
+      seen_order.insert(seen_order.end(), batch.stories().begin(), batch.stories().end());
+    }
+    std::vector<std::uint32_t> expected;
+    for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
+      std::vector<std::uint32_t> order(count);
+      for (std::uint32_t i = 0; i < count; ++i) order[i] = i;
+      RandomStream random(5, epoch, 0x73687566U);  // "shuf"
+      for (std::size_t i = 0; i + 1 < count; ++i) {
+        std::swap(order[i], order[i + static_cast<std::size_t>(random.below(count - i))]);
+      }
+      expected.insert(expected.end(), order.begin(), order.end());
+    }
+    CHECK(seen_order == expected);
+
+    State state = save(loader);
+    for (const std::size_t at : {count + 50, 2 * count + 3, count + 7}) {  // forwards, and back again
+      state["epoch"] = at / count;
+      state["index"] = at % count;
+      load(loader, state);
+      CHECK(loader.next().stories()[0] == expected[at]);
+    }
   }
 }
 

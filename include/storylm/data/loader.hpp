@@ -194,9 +194,10 @@ class StoryLoader {
   static constexpr std::uint32_t split_site = 0x73706C74U;    // tells the draws of the split
   static constexpr std::uint32_t shuffle_site = 0x73687566U;  // from those of the shuffling
 
-  /// The first `count` of `values` become a random choice out of all, in random order (Fisher and Yates).
-  static void shuffle(std::span<std::uint32_t> values, std::size_t count, RandomStream random) {
-    for (std::size_t i = 0; i < count && i + 1 < values.size(); ++i) {
+  /// Places first ... last - 1 of `values` get a random choice out of all from `first` on, in random order (Fisher and
+  /// Yates): done for all places piece by piece, it is one shuffle.
+  static void shuffle(std::span<std::uint32_t> values, std::size_t first, std::size_t last, RandomStream& random) {
+    for (std::size_t i = first; i < last && i + 1 < values.size(); ++i) {
       std::swap(values[i], values[i + static_cast<std::size_t>(random.below(values.size() - i))]);
     }
   }
@@ -210,7 +211,8 @@ class StoryLoader {
       const double wanted = std::round(options_.validation_fraction * static_cast<double>(stories));
       chosen = std::clamp<std::size_t>(static_cast<std::size_t>(wanted), 1, stories - 1);
     }
-    shuffle(members_, chosen, RandomStream(options_.seed, 0, split_site));
+    RandomStream random(options_.seed, 0, split_site);
+    shuffle(members_, 0, chosen, random);
     const auto boundary = members_.begin() + static_cast<std::ptrdiff_t>(chosen);
     if (split_ == Split::train) {
       members_.erase(members_.begin(), boundary);
@@ -265,12 +267,19 @@ class StoryLoader {
     }
   }
 
-  /// Puts order_ into the order of epoch_.
+  /// Puts the stories of the batch at the cursor into their places in order_. An epoch is shuffled batch by batch, so
+  /// that none of millions of stories makes one step longer than another.
   void arrange() {
-    if (split_ == Split::validation || ordered_epoch_ == epoch_) return;
-    std::copy(members_.begin(), members_.end(), order_.begin());
-    shuffle(order_, order_.size(), RandomStream(options_.seed, static_cast<std::uint64_t>(epoch_), shuffle_site));
-    ordered_epoch_ = epoch_;
+    if (split_ == Split::validation) return;
+    if (ordered_epoch_ != epoch_) {
+      std::copy(members_.begin(), members_.end(), order_.begin());
+      random_ = RandomStream(options_.seed, static_cast<std::uint64_t>(epoch_), shuffle_site);
+      placed_ = 0;
+      ordered_epoch_ = epoch_;
+    }
+    const auto needed = static_cast<std::size_t>(index_ + std::min(options_.batch_size, size() - index_));
+    shuffle(order_, placed_, needed, random_);
+    placed_ = std::max(placed_, needed);
   }
 
   void pack() {
@@ -295,10 +304,12 @@ class StoryLoader {
   LoaderOptions options_;
   Split split_;
   std::vector<std::uint32_t> members_;  // (size)  stories of this split, ascending
-  std::vector<std::uint32_t> order_;    // (size)  the same in the order of ordered_epoch_
+  std::vector<std::uint32_t> order_;    // (size)  the same, the first placed_ of them in the order of ordered_epoch_
   std::vector<token_t> item_;           // (max_len)
   StepBatch batch_;
   index_t ordered_epoch_ = -1;
+  std::size_t placed_ = 0;
+  RandomStream random_{0};  // of the epoch's further places
   std::uint64_t own_fingerprint_ = 0;
   // The state.
   index_t epoch_ = 0;
