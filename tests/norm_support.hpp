@@ -15,6 +15,8 @@ constexpr double norm_eps = 1e-5;
 /// One use of a norm. Op::run and Op::backward take (device, problem, dropout); Op::centred tells which norm it is.
 template <class T>
 struct NormProblem {
+  using A = accumulator_t<T>;
+
   NormProblem(index_t rows, index_t width, bool with_branch, RandomStream& random)
       : batch(std::make_shared<Packed<Cpu>>(make_batch(rows, 9, random, Cpu()))),
         residual(rows, width, random),
@@ -35,14 +37,17 @@ struct NormProblem {
   template <class U>
   [[nodiscard]] NormProblem<U> as(RandomStream& random) const {
     NormProblem<U> other(residual.rows(), residual.cols(), has_branch, random);
+    other.batch = batch;
     other.residual = residual.template as<U>();
     other.branch = branch.template as<U>();
     other.weight = weight.template as<U>();
     other.bias = bias.template as<U>();
     other.dy = dy.template as<U>();
     other.plus = plus.template as<U>();
-    other.dweight = dweight.template as<U>();
-    other.dbias = dbias.template as<U>();
+    other.sum = sum.template as<U>();
+    other.stats = stats.template as<accumulator_t<U>>();
+    other.dweight = dweight.template as<accumulator_t<U>>();
+    other.dbias = dbias.template as<accumulator_t<U>>();
     return other;
   }
 
@@ -53,11 +58,14 @@ struct NormProblem {
   [[nodiscard]] const Grid<T>& input() const { return has_branch ? sum : residual; }
 
   std::shared_ptr<Packed<Cpu>> batch;  // shared, so that problems can be copied
-  Grid<T> residual, branch, weight, bias, y, sum, stats, dy, plus, dsum, dbranch, dweight, dbias;
+  Grid<T> residual, branch, weight, bias, y, sum;
+  Grid<A> stats;
+  Grid<T> dy, plus, dsum, dbranch;
+  Grid<A> dweight, dbias;
   bool has_branch;
 };
 
-/// y and stats by the formula, in double.
+/// sum by the formula, in double; y and stats by theirs, from the sum as it is stored.
 template <class Op, class T>
 void check_norm_values(const NormProblem<T>& p, const DropoutSpec& dropout) {
   const index_t width = p.residual.cols();
@@ -67,23 +75,25 @@ void check_norm_values(const NormProblem<T>& p, const DropoutSpec& dropout) {
   for (index_t r = 0; r < sum.rows(); ++r) {
     double mean = 0.0;
     for (index_t c = 0; c < width; ++c) {
-      sum.at(r, c) = static_cast<double>(p.residual.at(r, c));
+      sum.at(r, c) = to_double(p.residual.at(r, c));
       if (p.has_branch) {
-        sum.at(r, c) += static_cast<double>(p.branch.at(r, c)) * dropout_factor(dropout, p.batch->view(), r, c);
+        sum.at(r, c) += to_double(p.branch.at(r, c)) * dropout_factor(dropout, p.batch->view(), r, c);
       }
-      if (Op::centred) mean += sum.at(r, c) / static_cast<double>(width);
+      if (Op::centred) mean += to_double(p.input().at(r, c)) / static_cast<double>(width);
     }
     double variance = 0.0;
-    for (index_t c = 0; c < width; ++c) variance += std::pow(sum.at(r, c) - mean, 2) / static_cast<double>(width);
+    for (index_t c = 0; c < width; ++c) {
+      variance += std::pow(to_double(p.input().at(r, c)) - mean, 2) / static_cast<double>(width);
+    }
     stats.at(r, 0) = mean;
     stats.at(r, 1) = 1.0 / std::sqrt(variance + norm_eps);
     for (index_t c = 0; c < width; ++c) {
-      y.at(r, c) = (sum.at(r, c) - mean) * stats.at(r, 1) * static_cast<double>(p.weight.at(0, c)) +
-                   (Op::centred ? static_cast<double>(p.bias.at(0, c)) : 0.0);
+      y.at(r, c) = (to_double(p.input().at(r, c)) - mean) * stats.at(r, 1) * to_double(p.weight.at(0, c)) +
+                   (Op::centred ? to_double(p.bias.at(0, c)) : 0.0);
     }
   }
-  CHECK(difference(p.y, y) < 4.0 * tolerance<T>);
-  CHECK(difference(p.stats, stats) < 4.0 * tolerance<T>);
+  CHECK(difference(p.y, y) < tolerance<T> + 3.0 * tolerance<accumulator_t<T>>);
+  CHECK(difference(p.stats, stats) < 4.0 * tolerance<accumulator_t<T>>);
   CHECK(p.y.gaps_untouched());
   CHECK(p.stats.gaps_untouched());
   if (p.has_branch) {
@@ -111,7 +121,21 @@ void test_norm_values() {
   }
 }
 
-/// Central differences over every input, in double; then float against double.
+/// Backward in T against backward in double, both from what forward in T left.
+template <class Op, class T>
+void check_norm_backward(const NormProblem<double>& start, const DropoutSpec& dropout, RandomStream& random) {
+  auto p = start.as<T>(random);
+  Op::run(Cpu(), p, dropout);
+  auto expected = p.template as<double>(random);
+  Op::backward(Cpu(), p, dropout, p.plus.view());
+  Op::backward(Cpu(), expected, dropout, expected.plus.view());
+  CHECK(difference(p.dsum, expected.dsum) < 1e-5 + tolerance<T>);
+  CHECK(difference(p.dweight, expected.dweight) < 1e-5);
+  if (Op::centred) CHECK(difference(p.dbias, expected.dbias) < 1e-5);
+  if (p.has_branch) CHECK(difference(p.dbranch, expected.dbranch) < 1e-5 + tolerance<T>);
+}
+
+/// Central differences over every input, in double; then the other dtypes against double.
 template <class Op>
 void test_norm_gradients() {
   RandomStream random(2);
@@ -123,7 +147,6 @@ void test_norm_gradients() {
         NormProblem<double> p(4, width, with_branch, random);
         const auto before = p;
         Op::run(device, p, dropout);
-        auto single = p.as<float>(random);
         Op::backward(device, p, dropout, MatrixView<const double>{});
         const auto loss = [&] {
           auto again = before;
@@ -146,11 +169,9 @@ void test_norm_gradients() {
         CHECK(p.dsum.gaps_untouched());
         CHECK(p.dweight.gaps_untouched());
 
-        Op::run(device, single, dropout);
-        Op::backward(device, single, dropout, MatrixView<const float>{});
-        CHECK(difference(single.dsum, p.dsum) < 1e-5);
-        CHECK(difference(single.dweight, p.dweight) < 1e-5);
-        if (with_branch) CHECK(difference(single.dbranch, p.dbranch) < 1e-5);
+        check_norm_backward<Op, float>(before, dropout, random);
+        check_norm_backward<Op, bf16>(before, dropout, random);
+        check_norm_backward<Op, half>(before, dropout, random);
       }
     }
   }
@@ -191,17 +212,16 @@ void test_norm_aliases() {
 }
 
 /// A row's bits do not depend on where it lies; threads change nothing; nothing is allocated.
-template <class Op>
+template <class Op, class T>
 void test_norm_bits() {
   RandomStream random(4);
   const DropoutSpec dropout = dropouts()[1];
-  const NormProblem<float> start(300, 100, true, random);
-  std::vector<NormProblem<float>> p(3, start);
+  const NormProblem<T> start(300, 100, true, random);
+  std::vector<NormProblem<T>> p(3, start);
   for (std::size_t i = 0; i < 3; ++i) {
     const Cpu device({.threads = static_cast<int>(i) + 1});
-    p[i].dweight = Grid<float>(1, 100);
     const auto step = [&] {
-      for (index_t c = 0; c < 100; ++c) p[i].dweight.at(0, c) = p[i].dbias.at(0, c) = 0.0F;
+      for (index_t c = 0; c < 100; ++c) p[i].dweight.at(0, c) = p[i].dbias.at(0, c) = 0;
       Op::run(device, p[i], dropout);
       Op::backward(device, p[i], dropout, p[i].plus.view());
     };
@@ -216,13 +236,13 @@ void test_norm_bits() {
   }
 
   for (const index_t width : {33, 512}) {  // rows are 3 apart from aligned, so each row has another alignment
-    NormProblem<float> same(16, width, false, random);
+    NormProblem<T> same(16, width, false, random);
     for (index_t r = 1; r < 16; ++r) {
       for (index_t c = 0; c < width; ++c) same.residual.at(r, c) = same.residual.at(0, c);
     }
     Op::run(Cpu(), same, {});
     for (index_t r = 1; r < 16; ++r) {
-      CHECK(std::memcmp(&same.y.at(r, 0), &same.y.at(0, 0), static_cast<std::size_t>(width) * sizeof(float)) == 0);
+      CHECK(std::memcmp(&same.y.at(r, 0), &same.y.at(0, 0), static_cast<std::size_t>(width) * sizeof(T)) == 0);
     }
   }
 }

@@ -2,7 +2,9 @@
 /// @file
 /// @brief ReLU and both GELUs against their formulas, with masks by definition.
 #include <cmath>
+#include <limits>
 #include <numbers>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -28,9 +30,26 @@ double formula(Activation function, double x) {
   return 0.0;
 }
 
+/// Backward in T, over dy, against backward in double on the same values.
+template <class T>
+void check_backward(Activation function, const DropoutSpec& dropout, const PackedView& batch, const Grid<double>& x,
+                    const Grid<double>& dy) {
+  const Cpu device;
+  const auto from = x.as<T>();
+  auto dx = dy.as<T>();
+  Grid<T> y(x.rows(), x.cols());
+  Grid<double> expected(x.rows(), x.cols());
+  ops::activation(device, y.view(), from.view(), function, dropout, batch);
+  ops::activation_backward(device, expected.view(), dx.template as<double>().view(),
+                           from.template as<double>().view(), y.template as<double>().view(), function, dropout, batch);
+  ops::activation_backward(device, dx.view(), dx.view(), from.view(), std::as_const(y).view(), function, dropout,
+                           batch);
+  CHECK(difference(dx, expected) < tolerance<T>);
+}
+
 }  // namespace
 
-TEST_CASE_TEMPLATE("activation is its formula behind a mask at every width", T, float, double) {
+TEST_CASE_TEMPLATE("activation is its formula behind a mask at every width", T, float, double, bf16, half) {
   const Cpu device;
   RandomStream random(1);
   for (const Activation function : functions) {
@@ -46,7 +65,7 @@ TEST_CASE_TEMPLATE("activation is its formula behind a mask at every width", T, 
           for (index_t r = 0; r < rows; ++r) {
             for (index_t c = 0; c < width; ++c) {
               expected.at(r, c) =
-                  formula(function, static_cast<double>(x.at(r, c))) * dropout_factor(dropout, batch.view(), r, c);
+                  formula(function, to_double(x.at(r, c))) * dropout_factor(dropout, batch.view(), r, c);
             }
           }
           CHECK(difference(y, expected) < tolerance<T>);
@@ -78,16 +97,13 @@ TEST_CASE("activation_backward is the derivative") {
         });
         run();
 
-        {  // in place, and in float
-          Grid<double> in_place = dy;
-          ops::activation_backward(device, in_place.view(), in_place.view(), x.view(), y.view(), function, dropout,
-                                   batch.view());
-          CHECK(same_bits(in_place, dx));
-          auto dx32 = dy.as<float>();
-          ops::activation_backward(device, dx32.view(), dx32.view(), x.as<float>().view(), y.as<float>().view(),
-                                   function, dropout, batch.view());
-          CHECK(difference(dx32, dx) < tolerance<float>);
-        }
+        Grid<double> in_place = dy;
+        ops::activation_backward(device, in_place.view(), in_place.view(), x.view(), y.view(), function, dropout,
+                                 batch.view());
+        CHECK(same_bits(in_place, dx));
+        check_backward<float>(function, dropout, batch.view(), x, dy);
+        check_backward<bf16>(function, dropout, batch.view(), x, dy);
+        check_backward<half>(function, dropout, batch.view(), x, dy);
       }
     }
   }
@@ -114,15 +130,34 @@ TEST_CASE("ReLU works in place and needs only its output") {
   }
 }
 
-TEST_CASE("activation: the same bits with any number of threads, and no allocation") {
+TEST_CASE("GELUs have slopes far out, where squares are infinite") {
+  const Cpu device;
+  const double most = std::numeric_limits<float>::max();
+  for (const Activation function : {Activation::gelu_tanh, Activation::gelu_erf}) {
+    Grid<float> x(1, 2);
+    Grid<float> dx(1, 2);
+    x.at(0, 0) = static_cast<float>(most);
+    x.at(0, 1) = static_cast<float>(-most);
+    const Grid<float> dy = [] {
+      Grid<float> ones(1, 2);
+      ones.at(0, 0) = ones.at(0, 1) = 1.0F;
+      return ones;
+    }();
+    ops::activation_backward(device, dx.view(), dy.view(), x.view(), {}, function);
+    CHECK(dx.at(0, 0) == 1.0F);
+    CHECK(dx.at(0, 1) == 0.0F);
+  }
+}
+
+TEST_CASE_TEMPLATE("activation: the same bits with any number of threads, and no allocation", T, float, bf16) {
   RandomStream random(4);
   const auto batch = make_batch(300, 9, random, Cpu());
-  const Grid<float> x(300, 100, random);
-  const Grid<float> dy(300, 100, random);
+  const Grid<T> x(300, 100, random);
+  const Grid<T> dy(300, 100, random);
   const DropoutSpec dropout = dropouts()[1];
   for (const Activation function : functions) {
-    std::vector<Grid<float>> y(3, Grid<float>(300, 100));
-    std::vector<Grid<float>> dx = y;
+    std::vector<Grid<T>> y(3, Grid<T>(300, 100));
+    std::vector<Grid<T>> dx = y;
     for (std::size_t i = 0; i < 3; ++i) {
       const Cpu device({.threads = static_cast<int>(i) + 1});
       CHECK(second_call_allocations([&] {

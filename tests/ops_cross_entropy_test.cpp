@@ -25,7 +25,8 @@ std::vector<token_t> make_targets(index_t rows, index_t vocab, RandomStream& ran
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("cross_entropy and its gradient are their formulas at every width", T, float, double) {
+TEST_CASE_TEMPLATE("cross_entropy and its gradient are their formulas at every width", T, float, double, bf16, half) {
+  using A = accumulator_t<T>;
   const Cpu device;
   RandomStream random(1);
   for (const index_t vocab : widths) {
@@ -39,23 +40,23 @@ TEST_CASE_TEMPLATE("cross_entropy and its gradient are their formulas at every w
         for (index_t r = 0; r < rows; ++r) {
           const auto target = targets[static_cast<std::size_t>(r)];
           double largest = -std::numeric_limits<double>::infinity();
-          for (index_t c = 0; c < vocab; ++c) largest = std::max(largest, static_cast<double>(logits.at(r, c)));
+          for (index_t c = 0; c < vocab; ++c) largest = std::max(largest, to_double(logits.at(r, c)));
           double total = 0.0;
-          for (index_t c = 0; c < vocab; ++c) total += std::exp(static_cast<double>(logits.at(r, c)) - largest);
+          for (index_t c = 0; c < vocab; ++c) total += std::exp(to_double(logits.at(r, c)) - largest);
           for (index_t c = 0; c < vocab; ++c) {
-            const double probability = std::exp(static_cast<double>(logits.at(r, c)) - largest) / total;
+            const double probability = std::exp(to_double(logits.at(r, c)) - largest) / total;
             expected.at(r, c) = target < 0 ? 0.0 : probability - (c == target ? 1.0 : 0.0);
           }
           if (target >= 0) {
             expected_loss[static_cast<std::size_t>(r)] =
-                std::log(total) + largest - static_cast<double>(logits.at(r, target));
+                std::log(total) + largest - to_double(logits.at(r, target));
           }
         }
-        std::vector<T> loss(targets.size(), std::numeric_limits<T>::quiet_NaN());
+        std::vector<A> loss(targets.size(), std::numeric_limits<A>::quiet_NaN());
         const auto before = logits;
         ops::cross_entropy(device, std::span(loss), logits.view(), targets, false);
         CHECK(same_bits(logits, before));
-        CHECK(difference(loss, expected_loss) < tolerance<T>);
+        CHECK(difference(loss, expected_loss) < tolerance<A>);
         auto again = loss;
         ops::cross_entropy(device, std::span(again), logits.view(), targets, true);
         CHECK(same_bits(again, loss));
@@ -103,11 +104,11 @@ TEST_CASE("cross_entropy survives large logits, shows NaN, and ignores what has 
   }
 }
 
-TEST_CASE("cross_entropy: the same bits with any number of threads, and no allocation") {
+TEST_CASE_TEMPLATE("cross_entropy: the same bits with any number of threads, and no allocation", T, float, bf16) {
   RandomStream random(3);
-  const Grid<float> start(200, 300, random);
+  const Grid<T> start(200, 300, random);
   const auto targets = make_targets(200, 300, random);
-  std::vector<Grid<float>> logits(3, start);
+  std::vector<Grid<T>> logits(3, start);
   std::vector<std::vector<float>> loss(3, std::vector<float>(200));
   for (std::size_t i = 0; i < 3; ++i) {
     const Cpu device({.threads = static_cast<int>(i) + 1});

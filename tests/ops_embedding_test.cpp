@@ -19,7 +19,7 @@ constexpr double scale = 2.5;
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("embedding is its formula at every width", T, float, double) {
+TEST_CASE_TEMPLATE("embedding is its formula at every width", T, float, double, bf16, half) {
   const Cpu device;
   RandomStream random(1);
   for (const DropoutSpec& dropout : dropouts()) {
@@ -36,8 +36,8 @@ TEST_CASE_TEMPLATE("embedding is its formula at every width", T, float, double) 
           Grid<double> expected(tokens, width);
           for (index_t t = 0; t < tokens; ++t) {
             for (index_t c = 0; c < width; ++c) {
-              expected.at(t, c) = static_cast<double>(table.at(batch.view().ids[t], c)) * scale;
-              if (with_positions) expected.at(t, c) += static_cast<double>(positions.at(batch.view().positions[t], c));
+              expected.at(t, c) = to_double(table.at(batch.view().ids[t], c)) * scale;
+              if (with_positions) expected.at(t, c) += to_double(positions.at(batch.view().positions[t], c));
               expected.at(t, c) *= dropout_factor(dropout, batch.view(), t, c);
             }
           }
@@ -75,27 +75,29 @@ TEST_CASE("embedding_backward is the derivative") {
   }
 }
 
-TEST_CASE_TEMPLATE("embedding_backward adds in token order, whatever the number of threads", T, float, double) {
+TEST_CASE_TEMPLATE("embedding_backward adds in token order, whatever the number of threads", T, float, double, bf16,
+                   half) {
+  using A = accumulator_t<T>;
   constexpr index_t tokens = 500;
   RandomStream random(3);
   const auto batch = make_batch(tokens, vocab, random, Cpu());
   for (const DropoutSpec& dropout : dropouts()) {
     for (const index_t width : {7, 300}) {
-      const Grid<T> start(vocab, width, random);
+      const Grid<A> start(vocab, width, random);
       const Grid<T> dy(tokens, width, random);
-      Grid<T> expected = start;
+      Grid<A> expected = start;
       for (index_t t = 0; t < tokens; ++t) {
         for (index_t c = 0; c < width; ++c) {  // 2 is a factor without rounding: the order is all that matters
           expected.at(batch.view().ids[t], c) +=
-              dy.at(t, c) * static_cast<T>(dropout_factor(dropout, batch.view(), t, c)) * T{2};
+              static_cast<A>(dy.at(t, c)) * static_cast<A>(dropout_factor(dropout, batch.view(), t, c)) * A{2};
         }
       }
-      std::array<std::vector<T>, 3> bits;
+      std::array<std::vector<A>, 3> bits;
       for (std::size_t i = 0; i < 3; ++i) {
-        Grid<T> dtable = start;
+        Grid<A> dtable = start;
         ops::embedding_backward(Cpu({.threads = static_cast<int>(i) + 1}), dtable.view(), {}, dy.view(), 2.0, dropout,
                                 batch.view());
-        CHECK(difference(dtable, expected) < 0.5 * tolerance<T>);
+        CHECK(difference(dtable, expected) < 0.5 * tolerance<A>);
         if (!dropout.active()) CHECK(same_bits(dtable, expected));
         bits[i] = dtable.flat();
       }

@@ -3,6 +3,7 @@
 /// @brief adam, sgd and clip against plain transcriptions of PyTorch's single-tensor optimizers and clip_grad_norm_.
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include <doctest/doctest.h>
 
@@ -17,40 +18,64 @@ namespace {
 /// Two parameters in slots, with NaN in the gaps: who touches a gap is found out.
 template <class T>
 struct Model {
+  using A = accumulator_t<T>;
+  static constexpr bool has_masters = !std::is_same_v<T, A>;
+
   explicit Model(RandomStream& random) {
-    for (auto* v : {&values, &gradients, &first, &second}) v->assign(size, std::numeric_limits<T>::quiet_NaN());
+    for (auto* v : {&masters, &gradients, &first, &second}) v->assign(size, std::numeric_limits<A>::quiet_NaN());
+    values.assign(size, from_double<T>(std::numeric_limits<double>::quiet_NaN()));
     for (const ParameterSegment& s : segments) {
       for (index_t i = s.offset; i < s.offset + s.size; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        values[at] = static_cast<T>(random.normal());
-        first[at] = second[at] = T{0};
+        masters[at] = static_cast<A>(random.normal());
+        values[at] = T(masters[at]);
+        first[at] = second[at] = A{0};
       }
     }
   }
   void new_gradients(RandomStream& random) {
     for (const ParameterSegment& s : segments) {
       for (index_t i = s.offset; i < s.offset + s.size; ++i) {
-        gradients[static_cast<std::size_t>(i)] = static_cast<T>(random.normal() * std::pow(10.0, i % 5 - 3));
+        gradients[static_cast<std::size_t>(i)] = static_cast<A>(random.normal() * std::pow(10.0, i % 5 - 3));
       }
     }
   }
   [[nodiscard]] ArenaView<T> arena() {
     return {.values = values.data(),
-            .masters = nullptr,
+            .masters = has_masters ? masters.data() : nullptr,
             .gradients = gradients.data(),
             .size = static_cast<index_t>(size),
             .segments = segments.data(),
             .segment_count = static_cast<index_t>(segments.size())};
   }
-  /// f(value, gradient, first moment, second moment, whether decay applies) for every value that is one.
+  /// The weight that steps are added to.
+  [[nodiscard]] A& weight(std::size_t i) {
+    if constexpr (has_masters) {
+      return masters[i];
+    } else {
+      return values[i];
+    }
+  }
+  /// f(weight, gradient, first moment, second moment, whether decay applies) for every weight that is one.
   template <class F>
   void for_each(const F& f) {
     for (const ParameterSegment& s : segments) {
       for (index_t i = s.offset; i < s.offset + s.size; ++i) {
         const auto at = static_cast<std::size_t>(i);
-        f(values[at], gradients[at], first[at], second[at], s.decay);
+        f(weight(at), gradients[at], first[at], second[at], s.decay);
       }
     }
+  }
+  /// Every value is its weight rounded, bit for bit.
+  [[nodiscard]] bool values_are_rounded_weights() {
+    bool same = true;
+    for (const ParameterSegment& s : segments) {
+      for (index_t i = s.offset; i < s.offset + s.size; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        same = same && values[at] == T(weight(at));
+      }
+    }
+    return same;
   }
   [[nodiscard]] bool gaps_untouched() const {
     std::vector<bool> used(size);
@@ -58,26 +83,29 @@ struct Model {
       for (index_t i = s.offset; i < s.offset + s.size; ++i) used[static_cast<std::size_t>(i)] = true;
     }
     for (std::size_t i = 0; i < size; ++i) {
-      if (!used[i] && !(std::isnan(values[i]) && std::isnan(first[i]) && std::isnan(second[i]))) return false;
+      if (!used[i] && !(std::isnan(to_double(values[i])) && std::isnan(first[i]) && std::isnan(second[i]))) return false;
+      if (!used[i] && has_masters && !std::isnan(masters[i])) return false;
     }
     return true;
   }
 
   static constexpr std::size_t size = 20608;
   std::vector<ParameterSegment> segments = {{0, 20011, true}, {20224, 33, false}, {20480, 0, true}};
-  std::vector<T> values, gradients, first, second;
+  std::vector<T> values;
+  std::vector<A> masters, gradients, first, second;
 };
 
 template <class T>
-std::vector<T> values_of(Model<T>& model) {
-  std::vector<T> values;
-  model.for_each([&](T& value, T&, T&, T&, bool) { values.push_back(value); });
-  return values;
+std::vector<accumulator_t<T>> weights_of(Model<T>& model) {
+  std::vector<accumulator_t<T>> weights;
+  model.for_each([&](auto& weight, auto&, auto&, auto&, bool) { weights.push_back(weight); });
+  return weights;
 }
 
 /// torch/optim/adam.py, _single_tensor_adam.
-template <class T>
-void torch_adam(Model<T>& model, double t, const AdamConstants& c, const StepState& state) {
+template <class Storage>
+void torch_adam(Model<Storage>& model, double t, const AdamConstants& c, const StepState& state) {
+  using T = accumulator_t<Storage>;
   const double step_size = state.lr / (1.0 - std::pow(c.beta1, t));
   const double root_correction2 = std::sqrt(1.0 - std::pow(c.beta2, t));
   model.for_each([&](T& param, T& gradient, T& exp_avg, T& exp_avg_sq, bool decay) {
@@ -98,8 +126,9 @@ void torch_adam(Model<T>& model, double t, const AdamConstants& c, const StepSta
 }
 
 /// torch/optim/sgd.py, _single_tensor_sgd.
-template <class T>
-void torch_sgd(Model<T>& model, bool first, const SgdConstants& c, const StepState& state) {
+template <class Storage>
+void torch_sgd(Model<Storage>& model, bool first, const SgdConstants& c, const StepState& state) {
+  using T = accumulator_t<Storage>;
   model.for_each([&](T& param, T& gradient, T& buffer, T&, bool decay) {
     T grad = gradient * static_cast<T>(state.clip);
     if (decay) grad += static_cast<T>(c.weight_decay) * param;
@@ -124,7 +153,7 @@ const std::vector<SgdConstants> sgds = {{},
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("adam takes PyTorch's steps", T, float, double) {
+TEST_CASE_TEMPLATE("adam takes PyTorch's steps", T, float, double, bf16, half) {
   for (const AdamConstants& constants : adams) {
     RandomStream random(1);
     Model<T> model(random);
@@ -140,7 +169,8 @@ TEST_CASE_TEMPLATE("adam takes PyTorch's steps", T, float, double) {
       torch_adam(expected, step, constants, state);
     }
     CHECK(t == 12);
-    CHECK(difference(values_of(model), values_of(expected)) < tolerance<T>);
+    CHECK(difference(weights_of(model), weights_of(expected)) < tolerance<accumulator_t<T>>);
+    CHECK(model.values_are_rounded_weights());
     CHECK(model.gaps_untouched());
   }
 }
@@ -162,33 +192,34 @@ TEST_CASE("adam's first step is lr in the direction of the gradient, its decay a
         doctest::Approx(before.values[20224] - std::copysign(0.01, before.gradients[20224])).epsilon(1e-12));
 }
 
-TEST_CASE_TEMPLATE("sgd takes PyTorch's steps", T, float, double) {
+TEST_CASE_TEMPLATE("sgd takes PyTorch's steps", T, float, double, bf16, half) {
   for (const SgdConstants& constants : sgds) {
     RandomStream random(4);
     Model<T> model(random);
     Model<T> expected = model;
-    model.for_each([](T&, T&, T& momentum, T&, bool) { momentum = std::numeric_limits<T>::quiet_NaN(); });
+    model.for_each([](auto&, auto&, auto& momentum, auto&, bool) { momentum = NAN; });
     StepState state{.lr = 1e-2, .clip = 0.7};
     std::int64_t t = 0;
     for (int step = 1; step <= 12; ++step) {
       model.new_gradients(random);
       expected.gradients = model.gradients;
-      const auto momentum = constants.momentum != 0.0 ? std::span(model.first) : std::span<T>();
+      const auto momentum = constants.momentum != 0.0 ? std::span(model.first) : std::span<accumulator_t<T>>();
       ops::sgd(Cpu({.threads = 2}), model.arena(), momentum, &t, constants, &state);
       torch_sgd(expected, step == 1, constants, state);
     }
     CHECK(t == 12);
-    CHECK(difference(values_of(model), values_of(expected)) < tolerance<T>);
+    CHECK(difference(weights_of(model), weights_of(expected)) < tolerance<accumulator_t<T>>);
+    CHECK(model.values_are_rounded_weights());
     CHECK(model.gaps_untouched());
   }
 }
 
-TEST_CASE("a skipped step changes nothing, t included") {
+TEST_CASE_TEMPLATE("a skipped step changes nothing, t included", T, float, bf16) {
   RandomStream random(5);
-  Model<float> model(random);
+  Model<T> model(random);
   model.new_gradients(random);
   model.gradients[5] = std::numeric_limits<float>::infinity();
-  const Model<float> before = model;
+  const Model<T> before = model;
   StepState state{.lr = 0.1};
   ops::clip(Cpu(), std::span<const float>(model.gradients).first(20011), 1.0, &state);
   CHECK(state.skip == 1);
@@ -197,6 +228,7 @@ TEST_CASE("a skipped step changes nothing, t included") {
   ops::sgd(Cpu(), model.arena(), std::span(model.first), &t, {.momentum = 0.9}, &state);
   CHECK(t == 3);
   CHECK(same_bits(model.values, before.values));
+  CHECK(same_bits(model.masters, before.masters));
   CHECK(same_bits(model.first, before.first));
   CHECK(same_bits(model.second, before.second));
 }
@@ -240,15 +272,15 @@ TEST_CASE_TEMPLATE("clip is clip_grad_norm_: norm over all, factor at most one",
   CHECK(state.clip == 1.0);
 }
 
-TEST_CASE("optimizers: the same bits with any number of threads, and no allocation") {
+TEST_CASE_TEMPLATE("optimizers: the same bits with any number of threads, and no allocation", T, float, bf16) {
   RandomStream random(7);
-  Model<float> start(random);
+  Model<T> start(random);
   start.new_gradients(random);
-  std::vector<Model<float>> models(3, start);
+  std::vector<Model<T>> models(3, start);
   std::vector<StepState> states(3, StepState{.lr = 0.01});
   for (std::size_t i = 0; i < 3; ++i) {
     const Cpu device({.threads = static_cast<int>(i) + 1});
-    Model<float>& m = models[i];
+    Model<T>& m = models[i];
     std::int64_t t = 0;
     const std::span<const float> gradients = std::span(m.gradients).first(20011);
     CHECK(second_call_allocations([&] {

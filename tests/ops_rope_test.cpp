@@ -15,9 +15,12 @@
 #include <storylm/tensor/packed.hpp>
 
 #include "allocation_counter.hpp"
+#include "dtype_support.hpp"
 
 namespace {
 using namespace storylm;
+using test::from_double;
+using test::to_double;
 
 constexpr AttentionSpec spec{.heads = 4, .kv_heads = 2, .head_dim = 22};
 
@@ -25,7 +28,7 @@ template <class T>
 std::vector<T> noise(index_t n, std::uint64_t seed) {
   RandomStream random(seed);
   std::vector<T> values(static_cast<std::size_t>(n));
-  for (T& value : values) value = static_cast<T>(random.normal());
+  for (T& value : values) value = from_double<T>(random.normal());
   return values;
 }
 
@@ -43,19 +46,22 @@ MatrixView<T> view(std::vector<T>& qkv) {
   return {qkv.data(), static_cast<index_t>(qkv.size()) / spec.qkv_width(), spec.qkv_width()};
 }
 
-/// The specification. In float the frequency and the angle are rounded as PyTorch's are (transformers computes
+/// The specification; sign = -1 is backward. In float the frequency and the angle are rounded as PyTorch's are (transformers computes
 /// 1 / theta ** (arange(0, d, 2).float() / d), then the product with the position, both in float).
 template <class T>
-std::vector<double> specification(const std::vector<T>& qkv, const PackedView& batch, double theta, RopeLayout layout) {
-  std::vector<double> out(qkv.begin(), qkv.end());
+std::vector<double> specification(const std::vector<T>& qkv, const PackedView& batch, double theta, RopeLayout layout,
+                                  double sign) {
+  using A = accumulator_t<T>;
+  std::vector<double> out;
+  for (const T value : qkv) out.push_back(to_double(value));
   const index_t half = spec.head_dim / 2;
   for (index_t row = 0; row < batch.tokens; ++row) {
     for (index_t head = 0; head < spec.heads + spec.kv_heads; ++head) {
       for (index_t i = 0; i < half; ++i) {
-        const T power = std::pow(static_cast<T>(theta), static_cast<T>(2 * i) / static_cast<T>(spec.head_dim));
-        const T angle = static_cast<T>(batch.positions[row]) * (T{1} / power);
+        const A power = std::pow(static_cast<A>(theta), static_cast<A>(2 * i) / static_cast<A>(spec.head_dim));
+        const A angle = static_cast<A>(batch.positions[row]) * (A{1} / power);
         const double c = std::cos(static_cast<double>(angle));
-        const double s = std::sin(static_cast<double>(angle));
+        const double s = sign * std::sin(static_cast<double>(angle));
         const index_t begin = row * spec.qkv_width() + head * spec.head_dim;
         const auto first = static_cast<std::size_t>(begin + (layout == RopeLayout::half_split ? i : 2 * i));
         const auto second = static_cast<std::size_t>(begin + (layout == RopeLayout::half_split ? i + half : 2 * i + 1));
@@ -74,23 +80,28 @@ double largest_difference(const std::vector<A>& a, const std::vector<B>& b) {
   REQUIRE(a.size() == b.size());
   double largest = 0.0;
   for (std::size_t i = 0; i < a.size(); ++i) {
-    const double e = std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    const double e = std::fabs(to_double(a[i]) - to_double(b[i]));
     largest = e <= largest ? largest : std::isnan(e) ? std::numeric_limits<double>::infinity() : e;
   }
   return largest;
 }
 
-TEST_CASE_TEMPLATE("queries and keys are rotated by their positions, values are left alone", T, float, double) {
+TEST_CASE_TEMPLATE("queries and keys are rotated by their positions, values are left alone", T, float, double, bf16,
+                   half) {
   const Cpu device({.threads = 2});
-  const double tolerance = std::is_same_v<T, float> ? 1e-6 : 1e-14;
+  constexpr double largest = 6.0;  // of the values
+  const double tolerance = sizeof(T) == 8 ? 1e-14 : 1e-6 + (sizeof(T) == 2 ? largest * test::unit_roundoff<T> : 0.0);
   for (const index_t far : {index_t{0}, index_t{12}, index_t{1000}, index_t{5000}}) {  // by position, then by row
     const Packed<Cpu> batch = make_batch(far);
     for (const RopeLayout layout : {RopeLayout::half_split, RopeLayout::interleaved}) {
       for (const double theta : {10000.0, 500.0, 1e6}) {
-        std::vector<T> qkv = noise<T>(47 * spec.qkv_width(), 1);
-        const std::vector<double> expected = specification(qkv, batch.view(), theta, layout);
+        const std::vector<T> x = noise<T>(47 * spec.qkv_width(), 1);
+        std::vector<T> qkv = x;
         ops::rope(device, view(qkv), spec, theta, layout, batch.view());
-        CHECK(largest_difference(qkv, expected) < tolerance);
+        CHECK(largest_difference(qkv, specification(x, batch.view(), theta, layout, 1.0)) < tolerance);
+        qkv = x;
+        ops::rope_backward(device, view(qkv), spec, theta, layout, batch.view());
+        CHECK(largest_difference(qkv, specification(x, batch.view(), theta, layout, -1.0)) < tolerance);
       }
     }
   }
@@ -119,7 +130,7 @@ TEST_CASE_TEMPLATE("backward turns back: it undoes the rotation and is its trans
   }
 }
 
-TEST_CASE_TEMPLATE("a row has the same bits alone, in a batch and on any number of threads", T, float, double) {
+TEST_CASE_TEMPLATE("a row has the same bits alone, in a batch and on any number of threads", T, float, double, bf16) {
   const Packed<Cpu> batch = make_batch(33);
   for (const RopeLayout layout : {RopeLayout::half_split, RopeLayout::interleaved}) {
     const std::vector<T> x = noise<T>(47 * spec.qkv_width(), 4);

@@ -11,7 +11,24 @@
 
 using namespace row_ops_test;
 
-TEST_CASE_TEMPLATE("swiglu is silu(gate) * up behind a mask at every width", T, float, double) {
+namespace {
+
+/// Backward in T, in place, against backward in double on the same values.
+template <class T>
+void check_backward(const DropoutSpec& dropout, const PackedView& batch, const Grid<double>& x,
+                    const Grid<double>& dy) {
+  auto dx = x.as<T>();
+  const auto gradient = dy.as<T>();
+  Grid<double> expected(x.rows(), x.cols());
+  ops::swiglu_backward(Cpu(), expected.view(), gradient.template as<double>().view(), dx.template as<double>().view(),
+                       dropout, batch);
+  ops::swiglu_backward(Cpu(), dx.view(), gradient.view(), dx.view(), dropout, batch);
+  CHECK(difference(dx, expected) < tolerance<T>);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("swiglu is silu(gate) * up behind a mask at every width", T, float, double, bf16, half) {
   const Cpu device;
   RandomStream random(1);
   for (const DropoutSpec& dropout : dropouts()) {
@@ -25,8 +42,8 @@ TEST_CASE_TEMPLATE("swiglu is silu(gate) * up behind a mask at every width", T, 
         Grid<double> expected(rows, width);
         for (index_t r = 0; r < rows; ++r) {
           for (index_t c = 0; c < width; ++c) {
-            const auto gate = static_cast<double>(x.at(r, c));
-            expected.at(r, c) = gate / (1.0 + std::exp(-gate)) * static_cast<double>(x.at(r, width + c)) *
+            const auto gate = to_double(x.at(r, c));
+            expected.at(r, c) = gate / (1.0 + std::exp(-gate)) * to_double(x.at(r, width + c)) *
                                 dropout_factor(dropout, batch.view(), r, c);
           }
         }
@@ -37,7 +54,7 @@ TEST_CASE_TEMPLATE("swiglu is silu(gate) * up behind a mask at every width", T, 
   }
 }
 
-TEST_CASE("swiglu_backward is the derivative, in place too, and in float") {
+TEST_CASE("swiglu_backward is the derivative, in place too, and in other dtypes") {
   const Cpu device;
   RandomStream random(2);
   for (const DropoutSpec& dropout : dropouts()) {
@@ -55,9 +72,9 @@ TEST_CASE("swiglu_backward is the derivative, in place too, and in float") {
         return weighted_sum(dy, y);
       });
 
-      Grid<float> dx32(5, 2 * width);
-      ops::swiglu_backward(device, dx32.view(), dy.as<float>().view(), x.as<float>().view(), dropout, batch.view());
-      CHECK(difference(dx32, dx) < tolerance<float>);
+      check_backward<float>(dropout, batch.view(), x, dy);
+      check_backward<bf16>(dropout, batch.view(), x, dy);
+      check_backward<half>(dropout, batch.view(), x, dy);
       ops::swiglu_backward(device, x.view(), dy.view(), x.view(), dropout, batch.view());
       CHECK(same_bits(x, dx));
     }

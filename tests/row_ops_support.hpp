@@ -17,16 +17,19 @@
 #include <storylm/tensor/packed.hpp>
 
 #include "allocation_counter.hpp"
+#include "dtype_support.hpp"
 
 namespace row_ops_test {
 
 using namespace storylm;
+using test::from_double;
+using test::to_double;
 
 inline const std::vector<index_t> widths = {1, 7, 31, 32, 33, 100, 512, 1600};
 
-/// Of the largest value: the rounding of some hundred operations.
+/// Of the largest value: the rounding of some hundred operations, and of the result where it is stored as bf16 or half.
 template <class T>
-inline constexpr double tolerance = sizeof(T) == 4 ? 2e-6 : 1e-13;
+inline constexpr double tolerance = sizeof(T) == 8 ? 1e-13 : 2e-6 + (sizeof(T) == 2 ? test::unit_roundoff<T> : 0.0);
 
 /// A matrix with NaN between its rows and, until it is written, in them.
 template <class T>
@@ -36,11 +39,11 @@ class Grid {
       : rows_(rows),
         cols_(cols),
         stride_(cols + gap),
-        values_(static_cast<std::size_t>(rows * stride_ + gap + 1), std::numeric_limits<T>::quiet_NaN()) {}
+        values_(static_cast<std::size_t>(rows * stride_ + gap + 1), from_double<T>(std::numeric_limits<double>::quiet_NaN())) {}
   /// Normal random values.
   Grid(index_t rows, index_t cols, RandomStream& random, double scale = 1.0) : Grid(rows, cols) {
     for (index_t r = 0; r < rows; ++r) {
-      for (index_t c = 0; c < cols; ++c) at(r, c) = static_cast<T>(scale * random.normal());
+      for (index_t c = 0; c < cols; ++c) at(r, c) = from_double<T>(scale * random.normal());
     }
   }
   /// The same values in another type.
@@ -48,7 +51,7 @@ class Grid {
   [[nodiscard]] Grid<U> as() const {
     Grid<U> other(rows_, cols_);
     for (index_t r = 0; r < rows_; ++r) {
-      for (index_t c = 0; c < cols_; ++c) other.at(r, c) = static_cast<U>(at(r, c));
+      for (index_t c = 0; c < cols_; ++c) other.at(r, c) = from_double<U>(to_double(at(r, c)));
     }
     return other;
   }
@@ -69,7 +72,7 @@ class Grid {
   [[nodiscard]] bool gaps_untouched() const {
     for (std::size_t i = 0; i < values_.size(); ++i) {
       const auto at = static_cast<index_t>(i);
-      if ((at % stride_ >= cols_ || at / stride_ >= rows_) && !std::isnan(values_[i])) return false;
+      if ((at % stride_ >= cols_ || at / stride_ >= rows_) && !std::isnan(to_double(values_[i]))) return false;
     }
     return true;
   }
@@ -97,10 +100,10 @@ template <class A, class B>
   double largest = 1.0;
   double worst = 0.0;
   for (std::size_t i = 0; i < a.size(); ++i) {
-    const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    const double d = std::abs(to_double(a[i]) - to_double(b[i]));
     if (!(d <= std::numeric_limits<double>::max())) return std::numeric_limits<double>::infinity();
     worst = std::max(worst, d);
-    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
+    largest = std::max(largest, std::abs(to_double(b[i])));
   }
   return worst / largest;
 }

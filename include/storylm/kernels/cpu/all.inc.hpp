@@ -18,6 +18,8 @@ struct kernel;
 #include <storylm/kernels/cpu/row_dropout.inc.hpp>
 //
 #include <storylm/kernels/cpu/activation.inc.hpp>
+#include <storylm/kernels/cpu/arena_pieces.inc.hpp>
+//
 #include <storylm/kernels/cpu/adam.inc.hpp>
 #include <storylm/kernels/cpu/add.inc.hpp>
 #include <storylm/kernels/cpu/clip.inc.hpp>

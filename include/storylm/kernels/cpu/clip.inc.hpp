@@ -7,10 +7,11 @@ template <Real T>
 struct kernel<op::clip, T> {
   /// Writes state->grad_norm, clip and skip, and touches no gradient; gradients (n).
   static void run(const Cpu& device, const T* gradients, index_t n, double max_norm, StepState* state) {
+    // In double: the square of a large float is no float, and its norm may be one.
     const double squares = ordered_sum<double>(device, n, flat_grain, [&](index_t begin, index_t end) {
-      return lane_sum<double>(end - begin, [g = gradients + begin](index_t i) {
-        const auto value = static_cast<double>(g[i]);
-        return value * value;
+      return sum_of_vectors<double>(end - begin, [from = gradients + begin](index_t i, auto which) {
+        const Vector<double> g = load_as<double>(from + i, which);
+        return g * g;
       });
     });
     const double norm = std::sqrt(squares) / state->loss_scale;

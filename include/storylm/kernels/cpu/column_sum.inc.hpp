@@ -20,19 +20,29 @@ struct kernel<op::column_sum, T, accumulator_t<T>> {
       const index_t row_block = piece / col_blocks;
       const index_t first = piece % col_blocks * block_cols;
       const index_t width = std::min(block_cols, x.cols - first);
-      Sum* sum = partial + row_block * x.cols + first;
-      std::fill_n(sum, width, Sum{0});
+      Sum* const sum = partial + row_block * x.cols + first;
       const index_t last_row = std::min(x.rows, (row_block + 1) * block_rows);
-      for (index_t r = row_block * block_rows; r < last_row; ++r) {
-        const T* row = x.row(r) + first;
-        for (index_t c = 0; c < width; ++c) sum[c] += static_cast<Sum>(row[c]);
-      }
+      index_t row = row_block * block_rows;
+      std::fill_n(sum, width, Sum{0});
+      for (; row + 4 <= last_row; row += 4) add_rows<4>(sum, x.slice_rows(row, 4).slice_cols(first, width));
+      for (; row < last_row; ++row) add_rows<1>(sum, x.slice_rows(row, 1).slice_cols(first, width));
     });
     parallel_blocks(device, x.cols, block_cols, [&](index_t begin, index_t end) {
       for (index_t block = 1; block < row_blocks; ++block) {
-        for (index_t c = begin; c < end; ++c) partial[c] += partial[block * x.cols + c];
+        add_rows<1>(partial + begin, MatrixView<const Sum>(partial + block * x.cols + begin, 1, end - begin));
       }
-      for (index_t c = begin; c < end; ++c) dsum[c] += partial[c];
+      add_rows<1>(dsum + begin, MatrixView<const Sum>(partial + begin, 1, end - begin));
+    });
+  }
+
+ private:
+  /// sum += each of the Rows rows of x, one after the other.
+  template <int Rows, class S>
+  static void add_rows(Sum* sum, MatrixView<const S> x) {
+    for_each_vector<Sum>(x.cols, [&](index_t i, auto which) {
+      Vector<Sum> total = load_as<Sum>(sum + i, which);
+      unrolled<Rows>([&](auto r) { total = total + load_as<Sum>(x.row(r) + i, which); });
+      store_as<Sum>(sum + i, total, which);
     });
   }
 };

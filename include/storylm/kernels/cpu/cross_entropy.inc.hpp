@@ -1,41 +1,50 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief op::cross_entropy on the CPU: loss and gradient in place.
+/// @brief op::cross_entropy on the CPU: loss and gradient in place, row by row; a row stays in the first cache.
 
-template <Real T>
+template <FloatDtype T>
 struct kernel<op::cross_entropy, T> {
+  using A = accumulator_t<T>;
+
   /// loss (rows); logits (rows, vocab) become the gradient when asked for; targets (rows), negative: none.
-  static void run(const Cpu& device, T* loss, MatrixView<T> logits, const token_t* targets, bool gradient) {
+  static void run(const Cpu& device, A* loss, MatrixView<T> logits, const token_t* targets, bool gradient) {
     const index_t vocab = logits.cols;
     parallel_blocks(device, logits.rows, row_grain(vocab), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) {
         T* const row = logits.row(r);
         const token_t target = targets[r];
         if (target < 0) {
-          loss[r] = T{0};
-          if (gradient) std::fill_n(row, vocab, T{0});
+          loss[r] = A{0};
+          if (gradient) std::fill_n(row, vocab, T{});
           continue;
         }
-        const T largest = lane_max(vocab, row);
-        const T distance = largest - row[target];
-        std::array<T, piece> exponentials;  // NOLINT: written before it is read
-        T sum{0};
-        for (index_t first = 0; first < vocab; first += piece) {
-          const index_t count = std::min(piece, vocab - first);
-          const T* const from = row + first;
-          T* const to = gradient ? row + first : exponentials.data();
-          lane_map(count, to, [=](index_t i) { return exp(from[i] - largest); });
-          sum += lane_sum<T>(count, [=](index_t i) { return to[i]; });
-        }
-        loss[r] = std::log(sum) + distance;
+        const auto at_target = static_cast<A>(row[target]);
+        const A largest = largest_of(vocab, row);
+        const A sum = sum_of_vectors<A>(vocab, [=](index_t i, auto which) {
+          return exp(Vector<A>(load_as<A>(row + i, which) - largest));
+        });
+        loss[r] = std::log(sum) + (largest - at_target);
         if (!gradient) continue;
-        const T inverse = T{1} / sum;
-        lane_map(vocab, row, [=](index_t i) { return row[i] * inverse; });
-        row[target] -= T{1};
+        // Exponentials again, for those of a row in the computing type would not fit beside it in the first cache.
+        const A inverse = A{1} / sum;
+        for_each_vector<A>(vocab, [=](index_t i, auto which) {
+          const Vector<A> exponential = exp(Vector<A>(load_as<A>(row + i, which) - largest));
+          store_as<A>(row + i, Vector<A>(exponential * inverse), which);
+        });
+        row[target] = T(exp(at_target - largest) * inverse - A{1});
       }
     });
   }
 
  private:
-  static constexpr index_t piece = 256;
+  /// NaNs are passed over, unless a vector begins with one: they show in the sum.
+  static A largest_of(index_t n, const T* row) {
+    const auto first = static_cast<A>(row[0]);
+    Vector<A> largest = broadcast(first);
+    for_each_vector<A>(n, [&](index_t i, auto which) {
+      const Vector<A> next = only<A>(load_as<A>(row + i, which), which, first);
+      largest = select(largest < next, next, largest);
+    });
+    return largest_lane<A>(largest);
+  }
 };

@@ -12,7 +12,7 @@
 
 namespace storylm {
 
-template <cpu::Real T>
+template <FloatDtype T>
 struct kernel<op::gather_rows, Cpu, T> {
   /// y[i] = x[rows[i]]; y (n, cols), x (any, cols), rows (n).
   static void run(const Cpu& device, MatrixView<T> y, MatrixView<const T> x, const std::int32_t* rows) {

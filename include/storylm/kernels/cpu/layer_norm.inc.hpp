@@ -3,5 +3,5 @@
 /// @brief op::layer_norm on the CPU.
 
 /// run and backward as op::layer_norm says; a null bias (and dbias) is one of zeros.
-template <Real T>
+template <FloatDtype T>
 struct kernel<op::layer_norm, T> : NormRows<true, T> {};

@@ -1,89 +1,84 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief What layer_norm and rms_norm share on the CPU: residual + dropout(branch) and the norm in one pass.
+/// @brief What layer_norm and rms_norm share on the CPU: residual + dropout(branch) and the norm in one pass over memory; a row
+/// stays in the first cache.
 
 /// @tparam centred layer norm; else the mean is taken as zero: RMS norm
-template <bool centred, Real T>
+template <bool centred, FloatDtype T>
 struct NormRows {
+  using A = accumulator_t<T>;
+
   /// As op::layer_norm's run; bias may be null.
-  static void run(const Cpu& device, MatrixView<T> y, MatrixView<T> sum, MatrixView<T> stats,
+  static void run(const Cpu& device, MatrixView<T> y, MatrixView<T> sum, MatrixView<A> stats,
                   MatrixView<const T> residual, MatrixView<const T> branch, const T* weight, const T* bias, double eps,
                   const DropoutSpec& dropout, const PackedView& batch) {
-    const RowDropout<T> mask(dropout, batch);
+    const RowDropout<A> mask(dropout, batch);
     const index_t width = y.cols;
+    const A share = A{1} / static_cast<A>(width);
     parallel_blocks(device, y.rows, row_grain(width), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) {
         const T* x = residual.row(r);
-        if (branch) {
-          mask.for_each_piece(r, width, [&](index_t first, index_t count, const T* factors) {
-            const T* const from = residual.row(r) + first;
-            const T* const added = branch.row(r) + first;
-            lane_map(count, sum.row(r) + first, [=](index_t i) { return from[i] + added[i] * factors[i]; });
-          });
-          x = sum.row(r);
+        if (branch) x = add_branch(sum.row(r), residual.row(r), branch.row(r), r, width, mask);
+        A mean{0};
+        if constexpr (centred) {
+          mean = share * sum_of_vectors<A>(width, [=](index_t i, auto which) { return load_as<A>(x + i, which); });
         }
-        T mean{0};
-        if constexpr (centred) mean = lane_sum<T>(width, [=](index_t i) { return x[i]; }) / static_cast<T>(width);
-        const T squares = lane_sum<T>(width, [=](index_t i) { return (x[i] - mean) * (x[i] - mean); });
-        const T inverse = T{1} / std::sqrt(squares / static_cast<T>(width) + static_cast<T>(eps));
+        const A squares = sum_of_vectors<A>(width, [=](index_t i, auto which) {
+          const Vector<A> d = load_as<A>(x + i, which) - mean;
+          return d * d;
+        });
+        const A inverse = A{1} / std::sqrt(squares * share + static_cast<A>(eps));
         stats(r, 0) = mean;
         stats(r, 1) = inverse;
-        if (bias != nullptr) {
-          lane_map(width, y.row(r), [=](index_t i) { return (x[i] - mean) * inverse * weight[i] + bias[i]; });
-        } else {
-          lane_map(width, y.row(r), [=](index_t i) { return (x[i] - mean) * inverse * weight[i]; });
-        }
+        T* const to = y.row(r);
+        for_each_vector<A>(width, [=](index_t i, auto which) {
+          const Vector<A> normal = (load_as<A>(x + i, which) - mean) * inverse;
+          const Vector<A> w = load_as<A>(weight + i, which);
+          const Vector<A> value =
+              bias != nullptr ? multiply_add(normal, w, load_as<A>(bias + i, which)) : normal * w;
+          store_as<A>(to + i, value, which);
+        });
       }
     });
   }
 
   /// As op::layer_norm's backward; dbias may be null.
-  static void backward(const Cpu& device, MatrixView<T> dsum, MatrixView<T> dbranch, T* dweight, T* dbias,
-                       MatrixView<const T> dy, MatrixView<const T> sum, MatrixView<const T> stats, const T* weight,
+  static void backward(const Cpu& device, MatrixView<T> dsum, MatrixView<T> dbranch, A* dweight, A* dbias,
+                       MatrixView<const T> dy, MatrixView<const T> sum, MatrixView<const A> stats, const T* weight,
                        MatrixView<const T> plus, const DropoutSpec& dropout, const PackedView& batch) {
-    const RowDropout<T> mask(dropout, batch);
+    const RowDropout<A> mask(dropout, batch);
     const index_t rows = dy.rows;
     const index_t width = dy.cols;
     const index_t grain = std::max<index_t>(64, row_grain(width));  // each piece has column sums of its own
     const index_t pieces = (rows + grain - 1) / grain;
     auto scratch = device.scratch();
-    T* const weights = scratch.template take<T>(pieces * width);                              // (pieces, width)
-    T* const biases = dbias != nullptr ? scratch.template take<T>(pieces * width) : nullptr;  // (pieces, width)
+    A* const weights = scratch.template take<A>(pieces * width);                              // (pieces, width)
+    A* const biases = dbias != nullptr ? scratch.template take<A>(pieces * width) : nullptr;  // (pieces, width)
 
     parallel_blocks(device, rows, grain, [&](index_t begin, index_t end) {
-      T* const dw = weights + begin / grain * width;
-      T* const db = dbias != nullptr ? biases + begin / grain * width : nullptr;
-      std::fill_n(dw, width, T{0});
-      if (db != nullptr) std::fill_n(db, width, T{0});
+      A* const dw = weights + begin / grain * width;
+      A* const db = dbias != nullptr ? biases + begin / grain * width : nullptr;
+      std::fill_n(dw, width, A{0});
+      if (db != nullptr) std::fill_n(db, width, A{0});
       for (index_t r = begin; r < end; ++r) {
-        const T* const g = dy.row(r);
-        const T* const x = sum.row(r);
-        const T mean = centred ? stats(r, 0) : T{0};
-        const T inverse = stats(r, 1);
-        lane_map(width, dw, [=](index_t i) { return dw[i] + g[i] * ((x[i] - mean) * inverse); });
-        if (db != nullptr) lane_map(width, db, [=](index_t i) { return db[i] + g[i]; });
-
-        // With n = (x - mean) inverse and h = dy weight: dx = inverse (h - mean(h) - n mean(h n)).
-        T along{0};
-        if constexpr (centred) {
-          along = lane_sum<T>(width, [=](index_t i) { return g[i] * weight[i]; }) / static_cast<T>(width);
-        }
-        const T across = lane_sum<T>(width, [=](index_t i) { return g[i] * weight[i] * ((x[i] - mean) * inverse); }) /
-                         static_cast<T>(width);
-        T* const dx = dsum.row(r);
-        const auto gradient = [=](index_t i) {
-          return inverse * (g[i] * weight[i] - along - (x[i] - mean) * inverse * across);
-        };
-        if (plus) {
-          const T* const other = plus.row(r);
-          lane_map(width, dx, [=](index_t i) { return other[i] + gradient(i); });
-        } else {
-          lane_map(width, dx, gradient);
-        }
+        const Row row{.dy = dy.row(r),
+                      .x = sum.row(r),
+                      .weight = weight,
+                      .plus = plus ? plus.row(r) : nullptr,
+                      .mean = centred ? stats(r, 0) : A{0},
+                      .inverse = stats(r, 1)};
+        const Means means = add_columns(row, width, dw, db);
+        T* const to = dsum.row(r);
         if (dbranch) {
-          mask.for_each_piece(r, width, [&](index_t first, index_t count, const T* factors) {
-            const T* const from = dx + first;
-            lane_map(count, dbranch.row(r) + first, [=](index_t i) { return from[i] * factors[i]; });
+          T* const branch = dbranch.row(r);
+          mask.for_each_vector(r, width, [&](index_t i, auto which, Vector<A> factors) {
+            const Vector<A> gradient = gradient_of(row, means, i, which);
+            store_as<A>(to + i, gradient, which);
+            store_as<A>(branch + i, Vector<A>(gradient * factors), which);
+          });
+        } else {
+          for_each_vector<A>(width, [&](index_t i, auto which) {
+            store_as<A>(to + i, gradient_of(row, means, i, which), which);
           });
         }
       }
@@ -94,17 +89,66 @@ struct NormRows {
   }
 
  private:
-  static constexpr index_t columns = 128;
+  /// What backward reads of a row. With n = (x - mean) inverse and h = dy weight, the gradient is
+  /// inverse (h - mean(h) - n mean(h n)).
+  struct Row {
+    const T* dy;
+    const T* x;
+    const T* weight;
+    const T* plus;  // or null
+    A mean;
+    A inverse;
+  };
+  struct Means {
+    A along;   // of h; zero unless centred
+    A across;  // of h n
+  };
+
+  /// sum = residual + dropout(branch), (width); returns sum, rounded as backward will see it.
+  static const T* add_branch(T* sum, const T* residual, const T* branch, index_t row, index_t width,
+                             const RowDropout<A>& mask) {
+    mask.for_each_vector(row, width, [&](index_t i, auto which, Vector<A> factors) {
+      store_as<A>(sum + i, multiply_add(load_as<A>(branch + i, which), factors, load_as<A>(residual + i, which)), which);
+    });
+    return sum;
+  }
+
+  /// dw += dy n and db += dy, (width), db unless null; returns the row's means.
+  static Means add_columns(const Row& row, index_t width, A* dw, A* db) {
+    Vector<A> along{};
+    Vector<A> across{};
+    for_each_vector<A>(width, [&](index_t i, auto which) {  // lanes that do not exist: dy is zero there
+      const Vector<A> g = load_as<A>(row.dy + i, which);
+      const Vector<A> n = (load_as<A>(row.x + i, which) - row.mean) * row.inverse;
+      store_as<A>(dw + i, multiply_add(g, n, load_as<A>(dw + i, which)), which);
+      if (db != nullptr) store_as<A>(db + i, Vector<A>(load_as<A>(db + i, which) + g), which);
+      const Vector<A> h = g * load_as<A>(row.weight + i, which);
+      along = along + h;
+      across = multiply_add(h, n, across);
+    });
+    const A share = A{1} / static_cast<A>(width);
+    return {.along = centred ? sum_of_lanes<A>(along) * share : A{0}, .across = sum_of_lanes<A>(across) * share};
+  }
+
+  template <class Which>
+  [[gnu::always_inline]] static inline Vector<A> gradient_of(const Row& row, const Means& means, index_t i,
+                                                             Which which) {
+    const Vector<A> h = load_as<A>(row.dy + i, which) * load_as<A>(row.weight + i, which);
+    const Vector<A> n = (load_as<A>(row.x + i, which) - row.mean) * row.inverse;
+    const Vector<A> inner = multiply_add(n, broadcast(-means.across), Vector<A>(h - means.along));
+    if (row.plus == nullptr) return row.inverse * inner;
+    return multiply_add(broadcast(row.inverse), inner, load_as<A>(row.plus + i, which));
+  }
 
   /// to[c] += the sum of partial[p][c] over the pieces, in order.
-  static void add_pieces(const Cpu& device, T* to, const T* partial, index_t pieces, index_t width) {
+  static void add_pieces(const Cpu& device, A* to, const A* partial, index_t pieces, index_t width) {
+    constexpr index_t columns = 128;
     parallel_blocks(device, width, columns, [&](index_t begin, index_t end) {
-      std::array<T, columns> total{};
-      for (index_t p = 0; p < pieces; ++p) {
-        const T* const from = partial + p * width + begin;
-        lane_map(end - begin, total.data(), [&](index_t i) { return total[static_cast<std::size_t>(i)] + from[i]; });
-      }
-      for (index_t c = begin; c < end; ++c) to[c] += total[static_cast<std::size_t>(c - begin)];
+      for_each_vector<A>(end - begin, [&](index_t i, auto which) {
+        Vector<A> total{};
+        for (index_t p = 0; p < pieces; ++p) total = total + load_as<A>(partial + p * width + begin + i, which);
+        store_as<A>(to + begin + i, Vector<A>(load_as<A>(to + begin + i, which) + total), which);
+      });
     });
   }
 };

@@ -2,44 +2,37 @@
 /// @file
 /// @brief op::sgd on the CPU: stochastic gradient descent with the arithmetic of PyTorch's.
 
-template <Real T>
+template <FloatDtype T>
 struct kernel<op::sgd, T> {
+  using A = accumulator_t<T>;
+
   /// One step over every segment of the arena; momentum (size), or null for none. The first step sets it to the
   /// gradient. The gaps between segments are not touched.
-  static void run(const Cpu& device, ArenaView<T> arena, T* momentum, std::int64_t* t, const SgdConstants& constants,
+  static void run(const Cpu& device, ArenaView<T> arena, A* momentum, std::int64_t* t, const SgdConstants& constants,
                   const StepState* state) {
+    using V = Vector<A>;
     if (state->skip != 0) return;
     const bool first = *t == 0;
     ++*t;
-    const auto clip = static_cast<T>(state->clip);
-    const auto minus_lr = static_cast<T>(-state->lr);
-    const auto kept = static_cast<T>(constants.momentum);
-    const auto taken = static_cast<T>(1.0 - constants.dampening);
-    const bool nesterov = constants.nesterov;
-    for (index_t s = 0; s < arena.segment_count; ++s) {
-      const ParameterSegment& segment = arena.segments[s];
-      const auto decay = static_cast<T>(segment.decay ? constants.weight_decay : 0.0);
-      parallel_blocks(device, segment.size, flat_grain, [&](index_t begin, index_t end) {
-        const index_t n = end - begin;
-        T* const values = arena.values + segment.offset + begin;
-        const T* const gradients = arena.gradients + segment.offset + begin;
-        const auto gradient = [=](index_t i) { return gradients[i] * clip + decay * values[i]; };
-        if (momentum == nullptr) {
-          lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * gradient(i); });
-          return;
+    const auto clip = static_cast<A>(state->clip);
+    const V minus_lr = broadcast(static_cast<A>(-state->lr));
+    const V kept = broadcast(static_cast<A>(constants.momentum));
+    const V taken = broadcast(static_cast<A>(1.0 - constants.dampening));
+    for_each_piece(device, arena, [&](index_t begin, index_t end, bool decays) {
+      const V decay = broadcast(static_cast<A>(decays ? constants.weight_decay : 0.0));
+      const A* const weights = master_values(arena) + begin;
+      const A* const gradients = arena.gradients + begin;
+      for_each_vector<A>(end - begin, [&](index_t i, auto which) {
+        const V weight = load_as<A>(weights + i, which);
+        V step = multiply_add(decay, weight, V(load_as<A>(gradients + i, which) * clip));
+        if (momentum != nullptr) {
+          A* const velocities = momentum + begin;
+          const V velocity = first ? step : multiply_add(load_as<A>(velocities + i, which), kept, V(taken * step));
+          store_as<A>(velocities + i, velocity, which);
+          step = constants.nesterov ? multiply_add(kept, velocity, step) : velocity;
         }
-        T* const velocity = momentum + segment.offset + begin;
-        if (first) {
-          lane_map(n, velocity, gradient);
-        } else {
-          lane_map(n, velocity, [=](index_t i) { return velocity[i] * kept + taken * gradient(i); });
-        }
-        if (nesterov) {
-          lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * (gradient(i) + kept * velocity[i]); });
-        } else {
-          lane_map(n, values, [=](index_t i) { return values[i] + minus_lr * velocity[i]; });
-        }
+        store_values(arena, begin + i, multiply_add(minus_lr, step, weight), which);
       });
-    }
+    });
   }
 };
