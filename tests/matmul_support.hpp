@@ -20,6 +20,27 @@ using storylm::index_t;
 using storylm::MatmulFlags;
 using storylm::MatrixView;
 
+/// Any dtype from and to double, rounded once by way of the type it is computed in.
+template <class T>
+T from_double(double value) {
+  return static_cast<T>(static_cast<storylm::accumulator_t<T>>(value));
+}
+template <class T>
+double to_double(T value) {
+  return static_cast<double>(static_cast<storylm::accumulator_t<T>>(value));
+}
+/// Twice the relative error of rounding to T.
+template <class T>
+constexpr double epsilon_of() {
+  if constexpr (std::is_same_v<T, storylm::bf16>) {
+    return 0x1p-7;
+  } else if constexpr (std::is_same_v<T, storylm::half>) {
+    return 0x1p-10;
+  } else {
+    return static_cast<double>(std::numeric_limits<T>::epsilon());
+  }
+}
+
 /// A matrix with random values and NaN between its rows: whoever reads there spoils a result, whoever writes there is
 /// found by gaps_untouched().
 template <class T>
@@ -27,9 +48,9 @@ class Matrix {
  public:
   Matrix(index_t rows, index_t cols, storylm::RandomStream& random, index_t gap = 3)
       : rows_(rows), cols_(cols), stride_(cols + gap) {
-    values_.assign(static_cast<std::size_t>(rows * stride_ + gap), std::numeric_limits<T>::quiet_NaN());
+    values_.assign(static_cast<std::size_t>(rows * stride_ + gap), from_double<T>(std::nan("")));
     for (index_t r = 0; r < rows; ++r) {
-      for (index_t c = 0; c < cols; ++c) at(r, c) = static_cast<T>(random.normal());
+      for (index_t c = 0; c < cols; ++c) at(r, c) = from_double<T>(random.normal());
     }
   }
   [[nodiscard]] T& at(index_t r, index_t c) { return values_[static_cast<std::size_t>(r * stride_ + c)]; }
@@ -42,7 +63,7 @@ class Matrix {
     for (std::size_t i = 0; i < values_.size(); ++i) {
       const auto column = static_cast<index_t>(i) % stride_;
       const auto row = static_cast<index_t>(i) / stride_;
-      if ((column >= cols_ || row >= rows_) && !std::isnan(values_[i])) return false;
+      if ((column >= cols_ || row >= rows_) && !std::isnan(to_double(values_[i]))) return false;
     }
     return true;
   }
@@ -57,7 +78,7 @@ class Matrix {
 template <class T>
 std::vector<T> random_vector(index_t n, storylm::RandomStream& random) {
   std::vector<T> values(static_cast<std::size_t>(n));
-  for (T& value : values) value = static_cast<T>(random.normal());
+  for (T& value : values) value = from_double<T>(random.normal());
   return values;
 }
 
@@ -81,31 +102,31 @@ T element_b(const Matrix<T>& b, MatmulFlags flags, index_t p, index_t j) {
   return flags.transpose_b ? b.at(j, p) : b.at(p, j);
 }
 
-/// How far C is from the sum in double, at most, in units of what rounding in T may amount to: below 1 is right.
-template <class T>
-double error_of(const Matrix<T>& c, const Matrix<T>& before, const Matrix<T>& a, const Matrix<T>& b, MatmulFlags flags,
-                std::span<const T> bias) {
+/// How far C is from the sum in double, at most, in units of what rounding may amount to: below 1 is right.
+template <class T, class TC>
+double error_of(const Matrix<TC>& c, const Matrix<TC>& before, const Matrix<T>& a, const Matrix<T>& b,
+                MatmulFlags flags, std::span<const TC> bias) {
   const index_t k = flags.transpose_a ? a.rows() : a.cols();
   double worst = 0.0;
   for (index_t i = 0; i < c.rows(); ++i) {
     for (index_t j = 0; j < c.cols(); ++j) {
-      double sum = flags.accumulate ? static_cast<double>(before.at(i, j)) : 0.0;
+      double sum = flags.accumulate ? to_double(before.at(i, j)) : 0.0;
       double magnitude = std::abs(sum);
       if (!bias.empty()) {
-        const auto add = static_cast<double>(bias[static_cast<std::size_t>(j)]);
+        const double add = to_double(bias[static_cast<std::size_t>(j)]);
         sum += add;
         magnitude += std::abs(add);
       }
       for (index_t p = 0; p < k; ++p) {
-        const double product =
-            static_cast<double>(element_a(a, flags, i, p)) * static_cast<double>(element_b(b, flags, p, j));
+        const double product = to_double(element_a(a, flags, i, p)) * to_double(element_b(b, flags, p, j));
         sum += product;
         magnitude += std::abs(product);
       }
-      // Half an ulp of the running sum for each of k + 2 additions: Higham's bound, with the sum of magnitudes.
-      const double bound =
-          static_cast<double>(std::numeric_limits<T>::epsilon()) * static_cast<double>(k + 3) * magnitude + 1e-300;
-      const double error = std::abs(static_cast<double>(c.at(i, j)) - sum) / bound;
+      // Half an ulp of the running sum for each of k + 2 additions: Higham's bound, with the sum of magnitudes; and
+      // half an ulp of the result, once, where it is stored in fewer bits.
+      double bound = epsilon_of<storylm::accumulator_t<T>>() * static_cast<double>(k + 3) * magnitude + 1e-300;
+      if (sizeof(TC) < sizeof(storylm::accumulator_t<T>)) bound += 0.51 * epsilon_of<TC>() * std::abs(sum) + 1e-8;
+      const double error = std::abs(to_double(c.at(i, j)) - sum) / bound;
       worst = std::isnan(error) ? std::numeric_limits<double>::infinity() : std::max(worst, error);
     }
   }

@@ -26,7 +26,6 @@ struct kernel;
 #include <storylm/kernels/cpu/column_sum.inc.hpp>
 #include <storylm/kernels/cpu/cross_entropy.inc.hpp>
 #include <storylm/kernels/cpu/embedding.inc.hpp>
-#include <storylm/kernels/cpu/peak_flops.inc.hpp>
 #include <storylm/kernels/cpu/rope.inc.hpp>
 #include <storylm/kernels/cpu/scale_to_mean.inc.hpp>
 #include <storylm/kernels/cpu/sgd.inc.hpp>
@@ -38,8 +37,13 @@ struct kernel;
 #include <storylm/kernels/cpu/layer_norm.inc.hpp>
 #include <storylm/kernels/cpu/rms_norm.inc.hpp>
 //
+#include <storylm/kernels/cpu/matmul_tile.inc.hpp>
+//
+#include <storylm/kernels/cpu/matmul_pack.inc.hpp>
+//
 #include <storylm/kernels/cpu/matmul.inc.hpp>
 #include <storylm/kernels/cpu/matmul_rows.inc.hpp>
+#include <storylm/kernels/cpu/peak_flops.inc.hpp>
 //
 #include <storylm/kernels/cpu/attention_tiles.inc.hpp>
 //

@@ -2,207 +2,178 @@
 /// @file
 /// @brief Matrix product on the CPU: packed panels, one register tile, the same arithmetic for every element.
 ///
-/// Element (i, j) of C is the chain s = fma(op(A)[i, p], op(B)[p, j], s) over p in blocks of `k_block`, each chain from
-/// zero; the blocks' sums are added in order: ((([C] + s0) + [bias]) + s1) + ... Nothing else enters: edges are
-/// computed as full tiles on panels padded with zeros, so bits depend neither on m, n, the place in the tile nor on
-/// threads.
+/// k is cut into passes of equal length, by k alone. In a pass, element (i, j) of op(A) op(B) is one chain of
+/// multiply-adds from zero, element by element (pair by pair for bf16 where the machine multiplies pairs); the passes'
+/// chains are added in order, in the accumulator's type. What then happens to the sum, `finish` says, once per element.
+/// Nothing else enters: edges are computed as full tiles on panels padded with zeros, so bits depend neither on m, n,
+/// the place in the tile nor on threads.
 ///
 /// After K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008.
 /// Panels:
-///   B in columns of `tile_cols`, [panel][k][tile_cols], packed once and shared by all threads;
-///   A in strips of `tile_rows`, [strip][k][strip_width], packed by each thread for the block of rows it works on.
+///   B in columns of Tile::cols, [panel][unit][cols], packed once a pass and shared by all threads;
+///   A in strips of Tile::rows, [strip][unit][strip_width], packed by each thread for the block of rows it works on.
 
-/// Sizes of the packed product for elements of T. The tile's sums, two vectors of B and one of A fill the registers:
-/// 14 x 2 + 3 of 32 with AVX-512, 6 x 2 + 3 of 16 otherwise.
+/// Length of a pass along k, by k alone: a whole number of vectors of units.
 template <class T>
-struct MatmulTile {
-  static constexpr int lanes = vector_lanes<T>;
-  static constexpr int tile_rows = vector_bytes == 64 ? 14 : 6;
-  static constexpr int tile_cols = 2 * lanes;
-  static constexpr int strip_width = (tile_rows + lanes - 1) / lanes * lanes;  ///< tile_rows in whole vectors
-  static constexpr index_t k_block = 256;          ///< a panel of B of this length is 32 KiB at most: the first cache
-  static constexpr index_t strips_per_block = 16;  ///< a block of A is 256 KiB at most: the second cache
-  static constexpr index_t b_elements = index_t{1}
-                                        << 20;  ///< of B packed at a time, so that it stays in the third cache
+[[nodiscard]] constexpr index_t matmul_pass_length(index_t k) {
+  using Tile = MatmulTile<MatmulUnit<T>>;
+  constexpr index_t most = Tile::pass_units * matmul_depth<T>;
+  constexpr index_t multiple = Tile::lanes * matmul_depth<T>;
+  const index_t passes = std::max<index_t>(1, (k + most - 1) / most);
+  return std::max<index_t>(1, ((k + passes - 1) / passes + multiple - 1) / multiple) * multiple;
+}
+
+/// How a packed product is cut into pieces of work. It may depend on the number of threads, for no bit depends on it.
+template <class U>
+struct MatmulPieces {
+  index_t strips, panels;          ///< of A and of B
+  index_t row_blocks, col_blocks;  ///< pieces are row_blocks x col_blocks
+  index_t block_strips;            ///< strips of a piece, at most
+
+  MatmulPieces(index_t m, index_t n, index_t units, index_t threads) {
+    using Tile = MatmulTile<U>;
+    const auto quotient = [](index_t size, index_t block) { return (size + block - 1) / block; };
+    strips = quotient(m, Tile::rows);
+    panels = quotient(n, Tile::cols);
+    const index_t fit = std::max<index_t>(1, Tile::block_units / (Tile::strip_width * std::max<index_t>(1, units)));
+    row_blocks = quotient(quotient(strips, fit), threads) * threads;  // every thread gets as many
+    row_blocks = std::min(row_blocks, strips);
+    const index_t groups = quotient(panels, Tile::group);
+    col_blocks = row_blocks < 2 * threads ? std::min(groups, quotient(2 * threads, row_blocks)) : 1;
+    block_strips = quotient(strips, row_blocks);
+  }
+  /// The first strip of a block of rows.
+  [[nodiscard]] index_t first_strip(index_t block) const { return strips * block / row_blocks; }
+  /// The first panel of a block of columns.
+  [[nodiscard]] index_t first_panel(index_t block) const {
+    constexpr index_t group = MatmulTile<U>::group;
+    return std::min(panels, (panels + group - 1) / group * block / col_blocks * group);
+  }
 };
 
-/// Where one operand lies: element (lane, p), lane a row of op(A) or a column of op(B), p along k.
-template <class T>
-struct MatmulOperand {
-  const T* data;
-  index_t stride;
-  bool lanes_adjacent;  ///< (lane, p) is data[p * stride + lane], else data[lane * stride + p]
-  index_t lanes;
-};
-
-/// Packs lanes first_lane ... + Width and p in [first, last) as [p][Width]; lanes beyond the operand become zero.
-template <int Width, class T>
-void matmul_pack(T* to, const MatmulOperand<T>& from, index_t first_lane, index_t first, index_t last) {
-  constexpr int lanes = vector_lanes<T>;
-  constexpr int groups = Width / lanes;
-  const index_t valid = from.lanes - first_lane;
-  if (from.lanes_adjacent) {
-    const T* row = from.data + first * from.stride + first_lane;
-    for (index_t p = first; p < last; ++p, row += from.stride, to += Width) {
-      unrolled<groups>([&](auto g) { store(to + g * lanes, load_first(row + g * lanes, valid - g * lanes)); });
-    }
-    return;
+/// A tile is at rows first_row ... of a matrix: adds that to it, or becomes it.
+template <class A>
+void add_to_tile(A* tile, index_t stride, MatrixView<const A> from) {
+  for (index_t r = 0; r < from.rows; ++r) {
+    const A* const row = from.row(r);
+    A* const sums = tile + r * stride;
+    for_each_vector<A>(from.cols,
+                       [&](index_t j, auto which) { store(sums + j, load_as<A>(row + j, which) + load(sums + j)); });
   }
-  for (index_t p = first; p < last; p += lanes, to += lanes * Width) {
-    const index_t length = std::min<index_t>(lanes, last - p);
-    for (int g = 0; g < groups; ++g) {
-      Vector<T> square[lanes];  // (lanes of the operand, k), then its transpose
-      unrolled<lanes>([&](auto i) {
-        const index_t lane = g * lanes + i;
-        square[i] = load_first(from.data + (first_lane + lane) * from.stride + p, lane < valid ? length : 0);
-      });
-      transpose<T>(square);
-      if (length == lanes) {
-        unrolled<lanes>([&](auto i) { store(to + i * Width + g * lanes, square[i]); });
-      } else {
-        for (index_t i = 0; i < length; ++i) store(to + i * Width + g * lanes, square[i]);
-      }
-    }
+}
+template <class A>
+void store_tile(const A* tile, index_t stride, MatrixView<A> to) {
+  for (index_t r = 0; r < to.rows; ++r) {
+    A* const row = to.row(r);
+    const A* const sums = tile + r * stride;
+    for_each_vector<A>(to.cols, [&](index_t j, auto which) { store_as<A>(row + j, load(sums + j), which); });
   }
 }
 
-/// C (tile_rows, tile_cols) = or += A strip times B panel, `length` steps along k; bias (tile_cols) is added unless
-/// null.
-template <class T>
-void matmul_tile(index_t length, const T* a, const T* b, T* c, index_t stride, bool add, const T* bias) {
-  using Tile = MatmulTile<T>;
-  constexpr int lanes = Tile::lanes;
-  constexpr int rows = Tile::tile_rows;
-  Vector<T> sum[rows][2];
-  unrolled<rows>([&](auto i) {
-    sum[i][0] = sum[i][1] = Vector<T>{};
-    __builtin_prefetch(c + i * stride);
-    __builtin_prefetch(c + i * stride + lanes);
-  });
-  for (; length > 0; --length, a += Tile::strip_width, b += Tile::tile_cols) {
-    const Vector<T> b0 = load(b);
-    const Vector<T> b1 = load(b + lanes);
-    unrolled<rows>([&](auto i) {
-      const Vector<T> x = broadcast(a[i]);
-      sum[i][0] = multiply_add(x, b0, sum[i][0]);
-      sum[i][1] = multiply_add(x, b1, sum[i][1]);
-    });
-  }
-  if (add) {
-    unrolled<rows>([&](auto i) {
-      sum[i][0] = load(c + i * stride) + sum[i][0];
-      sum[i][1] = load(c + i * stride + lanes) + sum[i][1];
-    });
-  }
-  if (bias != nullptr) {
-    unrolled<rows>([&](auto i) {
-      sum[i][0] = sum[i][0] + load(bias);
-      sum[i][1] = sum[i][1] + load(bias + lanes);
-    });
-  }
-  unrolled<rows>([&](auto i) {
-    store(c + i * stride, sum[i][0]);
-    store(c + i * stride + lanes, sum[i][1]);
-  });
-}
-
-/// The same for a tile that reaches beyond C: only its first `rows` x `cols` are read and written.
-template <class T>
-void matmul_edge(index_t length, const T* a, const T* b, T* c, index_t stride, bool add, const T* bias, index_t rows,
-                 index_t cols) {
-  using Tile = MatmulTile<T>;
-  T tile[Tile::tile_rows * Tile::tile_cols] = {};
-  T tile_bias[Tile::tile_cols] = {};
-  if (add) {
-    for (index_t i = 0; i < rows; ++i) std::copy_n(c + i * stride, cols, tile + i * Tile::tile_cols);
-  }
-  if (bias != nullptr) std::copy_n(bias, cols, tile_bias);
-  matmul_tile(length, a, b, tile, Tile::tile_cols, add, bias != nullptr ? tile_bias : nullptr);
-  for (index_t i = 0; i < rows; ++i) std::copy_n(tile + i * Tile::tile_cols, cols, c + i * stride);
-}
-
-/// C (m, n) = op(A) op(B) [+ C] [+ bias], see op::matmul.
-template <class T>
-void matmul_packed(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
-                   const T* bias) {
-  using Tile = MatmulTile<T>;
-  const index_t m = c.rows;
-  const index_t n = c.cols;
-  const index_t k = flags.transpose_a ? a.rows : a.cols;
+/// The product of a (m lanes) and b (n lanes) over k elements. finish(row, col, rows, cols, tile, stride) is called
+/// once for each block of whole sums. Between passes sums are in `sums` (m, n), or in scratch memory if that is none;
+/// with `add`, `sums` is what they begin from. lane_sums (m), unless null: the sums of a along k, if its lanes are
+/// adjacent.
+template <class T, class Finish>
+void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOperand<T>& b, index_t k,
+                   MatrixView<accumulator_t<T>> sums, bool add, accumulator_t<T>* lane_sums, const Finish& finish) {
+  using U = MatmulUnit<T>;
+  using A = accumulator_t<T>;
+  using Tile = MatmulTile<U>;
+  const index_t m = a.lanes;
+  const index_t n = b.lanes;
   if (m == 0 || n == 0) return;
-  const MatmulOperand<T> rows_of_a{a.data, a.stride, flags.transpose_a, m};
-  const MatmulOperand<T> cols_of_b{b.data, b.stride, !flags.transpose_b, n};
-
-  const auto blocks_of = [](index_t size, index_t block) { return (size + block - 1) / block; };
-  const index_t strips = blocks_of(m, Tile::tile_rows);
-  const index_t panels = blocks_of(n, Tile::tile_cols);
-  // Pieces of work: blocks of rows, and of columns where there are few rows. By shape alone.
-  const index_t row_blocks = blocks_of(strips, Tile::strips_per_block);
-  const index_t col_blocks = std::clamp<index_t>(blocks_of(32, row_blocks), 1, std::max<index_t>(1, panels / 4));
-  const index_t block_strips = blocks_of(strips, row_blocks);
-  const index_t block_panels = blocks_of(panels, col_blocks);
-  const index_t chunk =
-      std::min(k, Tile::k_block * std::max<index_t>(1, Tile::b_elements / (Tile::k_block * panels * Tile::tile_cols)));
+  const index_t pass_length = matmul_pass_length<T>(k);
+  const index_t pass_units = (std::min(k, pass_length) + matmul_depth<T> - 1) / matmul_depth<T>;
+  const MatmulPieces<U> pieces(m, n, pass_units, thread_count(device));
 
   auto scratch = device.scratch();
-  T* packed_b = scratch.template take<T>(panels * Tile::tile_cols * chunk);  // (panels, chunk, tile_cols)
-  const index_t a_size = block_strips * Tile::strip_width * std::min(k, Tile::k_block);
-  T* packed_a =
-      scratch.template take<T>(a_size * thread_count(device));  // (threads, block_strips, k_block, strip_width)
+  U* const packed_b = scratch.template take<U>(pieces.panels * Tile::cols * pass_units);  // (panels, units, cols)
+  const index_t a_size = pieces.block_strips * Tile::strip_width * pass_units;
+  U* const packed_a = scratch.template take<U>(a_size * thread_count(device));  // (threads, strips, units, strip_width)
+  if (k > pass_length && sums.data == nullptr) sums = {scratch.template take<A>(m * n), m, n};
 
-  index_t chunk_first = 0;
-  do {  // once for k = 0 too: C is to be written
-    const index_t chunk_last = std::min(k, chunk_first + chunk);
-    const index_t panel_size = (chunk_last - chunk_first) * Tile::tile_cols;
-    parallel_blocks(device, panels, 4, [&](index_t begin, index_t end) {
+  for (index_t first = 0; first == 0 || first < k; first += pass_length) {  // once for k = 0 too: C is to be written
+    const index_t last = std::min(k, first + pass_length);
+    const index_t units = (last - first + matmul_depth<T> - 1) / matmul_depth<T>;
+    parallel_blocks(device, pieces.panels, 4, [&](index_t begin, index_t end) {
       for (index_t panel = begin; panel < end; ++panel) {
-        matmul_pack<Tile::tile_cols>(packed_b + panel * panel_size, cols_of_b, panel * Tile::tile_cols, chunk_first,
-                                     chunk_last);
+        matmul_pack<Tile::cols>(packed_b + panel * units * Tile::cols, b, panel * Tile::cols, first, last);
       }
     });
-    parallel_for(device, row_blocks * col_blocks, [&](index_t piece) {
-      const index_t strip_begin = piece % row_blocks * block_strips;
-      const index_t strip_end = std::min(strips, strip_begin + block_strips);
-      const index_t panel_begin = piece / row_blocks * block_panels;
-      const index_t panel_end = std::min(panels, panel_begin + block_panels);
-      T* strips_of_a = packed_a + a_size * thread_index();
-      index_t first = chunk_first;
-      do {
-        const index_t last = std::min(chunk_last, first + Tile::k_block);
-        const index_t length = last - first;
-        for (index_t strip = strip_begin; strip < strip_end; ++strip) {
-          matmul_pack<Tile::strip_width>(strips_of_a + (strip - strip_begin) * length * Tile::strip_width, rows_of_a,
-                                         strip * Tile::tile_rows, first, last);
+    parallel_for(device, pieces.row_blocks * pieces.col_blocks, [&](index_t piece) {
+      const index_t row_block = piece % pieces.row_blocks;
+      const index_t col_block = piece / pieces.row_blocks;
+      const index_t strip_begin = pieces.first_strip(row_block);
+      const index_t strip_end = pieces.first_strip(row_block + 1);
+      const index_t panel_end = pieces.first_panel(col_block + 1);
+      U* const strips = packed_a + a_size * thread_index();
+      for (index_t strip = strip_begin; strip < strip_end; ++strip) {
+        alignas(vector_bytes) A along[Tile::strip_width];
+        const index_t row = strip * Tile::rows;
+        const bool sum = lane_sums != nullptr && col_block == 0;
+        matmul_pack<Tile::strip_width>(strips + (strip - strip_begin) * units * Tile::strip_width, a, row, first, last,
+                                       sum ? along : nullptr);
+        for (index_t i = 0; sum && i < std::min<index_t>(Tile::rows, m - row); ++i) {
+          lane_sums[row + i] = first == 0 ? along[i] : lane_sums[row + i] + along[i];
         }
-        const bool add = flags.accumulate || first > 0;
-        for (index_t panel = panel_begin; panel < panel_end; ++panel) {
-          const index_t col = panel * Tile::tile_cols;
-          const T* panel_of_b = packed_b + panel * panel_size + (first - chunk_first) * Tile::tile_cols;
-          const T* panel_bias = bias != nullptr && first == 0 ? bias + col : nullptr;
-          for (index_t strip = strip_begin; strip < strip_end; ++strip) {
-            const index_t row = strip * Tile::tile_rows;
-            const T* strip_of_a = strips_of_a + (strip - strip_begin) * length * Tile::strip_width;
-            if (m - row >= Tile::tile_rows && n - col >= Tile::tile_cols) {
-              matmul_tile(length, strip_of_a, panel_of_b, c.row(row) + col, c.stride, add, panel_bias);
-            } else {
-              matmul_edge(length, strip_of_a, panel_of_b, c.row(row) + col, c.stride, add, panel_bias,
-                          std::min<index_t>(m - row, Tile::tile_rows), std::min<index_t>(n - col, Tile::tile_cols));
-            }
+      }
+      constexpr int width = Tile::group * Tile::cols;
+      alignas(vector_bytes) A tile[Tile::rows * width];
+      for (index_t panel = pieces.first_panel(col_block); panel < panel_end; panel += Tile::group) {
+        const index_t col = panel * Tile::cols;
+        const index_t cols = std::min<index_t>(width, n - col);
+        for (index_t strip = strip_begin; strip < strip_end; ++strip) {
+          const U* const strip_of_a = strips + (strip - strip_begin) * units * Tile::strip_width;
+          for (index_t i = 0; i < Tile::group && panel + i < panel_end; ++i) {
+            matmul_tile(units, strip_of_a, packed_b + (panel + i) * units * Tile::cols, tile + i * Tile::cols, width);
+          }
+          const index_t row = strip * Tile::rows;
+          const index_t rows = std::min<index_t>(Tile::rows, m - row);
+          const auto place = [&] { return sums.slice_rows(row, rows).slice_cols(col, cols); };
+          if (first > 0 || add) add_to_tile<A>(tile, width, place());
+          if (last < k) {
+            store_tile<A>(tile, width, place());
+          } else {
+            finish(row, col, rows, cols, tile, width);
           }
         }
-        first = last;
-      } while (first < chunk_last);
+      }
     });
-    chunk_first = chunk_last;
-  } while (chunk_first < k);
+  }
 }
 
-/// Packed product of equal dtypes.
-template <class T>
-requires std::same_as<T, float> || std::same_as<T, double>
-struct kernel<op::matmul, T, T, T> {
-  static void run(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
-                  const T* bias) {
-    matmul_packed<T>(device, c, a, b, flags, bias);
+/// C (m, n) of TC = op(A) op(B) [+ C] [+ bias], see op::matmul.
+template <class T, class TC>
+void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
+                 const TC* bias, accumulator_t<T>* lane_sums = nullptr) {
+  using A = accumulator_t<T>;
+  constexpr bool sums_in_c = std::is_same_v<TC, A>;
+  MatrixView<A> sums{};
+  if constexpr (sums_in_c) sums = c;
+  const bool add_c = flags.accumulate && !sums_in_c;
+  matmul_packed<T>(device, {a.data, a.stride, flags.transpose_a, c.rows},
+                   {b.data, b.stride, !flags.transpose_b, c.cols}, flags.transpose_a ? a.rows : a.cols, sums,
+                   flags.accumulate && sums_in_c, lane_sums,
+                   [&](index_t row, index_t col, index_t rows, index_t cols, const A* tile, index_t stride) {
+                     for (index_t r = 0; r < rows; ++r) {
+                       TC* const out = c.row(row + r) + col;
+                       for_each_vector<A>(cols, [&](index_t j, auto which) {
+                         Vector<A> sum = load(tile + r * stride + j);
+                         if (add_c) sum = load_as<A>(out + j, which) + sum;
+                         if (bias != nullptr) sum = sum + load_as<A>(bias + col + j, which);
+                         store_as<A>(out + j, sum, which);
+                       });
+                     }
+                   });
+}
+
+/// Packed products of equal dtypes, into the same dtype or into its accumulator.
+template <FloatDtype T, class TC>
+requires std::same_as<TC, T> || std::same_as<TC, accumulator_t<T>>
+struct kernel<op::matmul, T, T, TC> {
+  static void run(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
+                  const TC* bias) {
+    matmul_into<T, TC>(device, c, a, b, flags, bias);
   }
 };

@@ -2,113 +2,214 @@
 /// @file
 /// @brief A B^T on the CPU with rows that do not know of each other, for generation and scoring.
 ///
-/// Element (i, j) is the dot product of row i of A and row j of B in vectors along k: one chain of fused multiply-adds
-/// per lane, the tail padded with zeros, then the lanes in a fixed tree (lane l with lane l + half, and so on), then
-/// the bias. No packing, since both operands are read along their rows: one row costs one pass over B, which is what
-/// limits decoding; several rows share a register tile with the same arithmetic, so a story has the same bits alone and
-/// in any batch.
-/// The packed kernel's order, one chain over k per element, would need B transposed first: for one row that costs as
-/// much as the product itself.
-///
-/// GFLOP/s of dots / packed, one thread on a Zen 4 with AVX-512 (peak 116), B from memory, roughly:
-///     (n, k)         m = 1       m = 4       m = 32      m = 300
-///     (1536,  512)   9 / 2.2     47 / 8      72 / 44     78 / 88
-///     (2048,  512)   8 / 2.1     45 / 8      67 / 40     70 / 82
-///     ( 512, 2048)   10 / 1.8    43 / 7      71 / 36     84 / 81
-///     (5120,  512)   8 / 1.9     36 / 6      59 / 31     61 / 65
-/// m = 1 and 4 read B at 17 to 24 GB/s: the memory's speed.
+/// Element (i, j) is the dot product of row i of A and row j of B in vectors along k: one chain of multiply-adds per
+/// lane, the tail padded with zeros, then the lanes in a fixed tree (lane l with lane l + half, and so on), then the
+/// bias, then one rounding to C's dtype. No packing, since both operands are read along their rows: one row costs one
+/// pass over B, which is what limits decoding; several rows share a register tile with the same arithmetic, so a story
+/// has the same bits alone and in any batch.
+
+/// How dot products read rows of T: registers of `elements` of them, `parts` to a step.
+template <class T>
+struct DotStep {
+  using Sum = accumulator_t<T>;
+  using Register = Vector<Sum>;
+  static constexpr index_t elements = vector_lanes<Sum>;
+  static constexpr int parts = 1;
+
+  /// The elements from p on.
+  template <int Part>
+  [[gnu::always_inline]] static Register part(const T* p) {
+    return load_as<Sum>(p);
+  }
+  /// sum + x * y in every lane.
+  [[gnu::always_inline]] static Vector<Sum> add(Register x, Register y, Vector<Sum> sum) {
+    return multiply_add(x, y, sum);
+  }
+};
+
+/// A lane has two bf16, whose products one instruction adds.
+template <class T>
+requires(std::same_as<T, bf16>&& has_bf16_dot) struct DotStep<T> {
+  using Register = Vector<Bf16Pair>;
+  static constexpr index_t elements = 2 * vector_lanes<float>;
+  static constexpr int parts = 1;
+
+  template <int Part>
+  [[gnu::always_inline]] static Register part(const T* p) {
+    return load(reinterpret_cast<const Bf16Pair*>(p));
+  }
+  [[gnu::always_inline]] static Vector<float> add(Register x, Register y, Vector<float> sum) {
+    return add_dots<float>(x, y, sum);
+  }
+};
+
+/// Without that instruction: first products of the even elements, then of the odd ones.
+template <class T>
+requires(std::same_as<T, bf16> && !has_bf16_dot) struct DotStep<T> {
+  using Register = Vector<float>;
+  static constexpr index_t elements = 2 * vector_lanes<float>;
+  static constexpr int parts = 2;
+
+  template <int Part>
+  [[gnu::always_inline]] static Register part(const T* p) {
+    return halves_of(load(reinterpret_cast<const Bf16Pair*>(p)))[Part];
+  }
+  [[gnu::always_inline]] static Vector<float> add(Register x, Register y, Vector<float> sum) {
+    return multiply_add(x, y, sum);
+  }
+};
 
 /// Sizes of the dot-product kernel: the tile's sums, a vector of each row of B and one of A fill the registers.
 template <class T>
 struct DotTile {
-  static constexpr int rows = vector_bytes == 64 ? 6 : 2;                 ///< of A
-  static constexpr int cols = vector_lanes<T> < 4 ? vector_lanes<T> : 4;  ///< rows of B, a power of two
-  static constexpr index_t block_rows = 96;                               ///< a block's part of A and of B
-  static constexpr index_t block_cols = 64;                               ///< stays in the second cache
+  using Sum = accumulator_t<T>;
+  static constexpr int rows = vector_bytes == 64 ? 6 : 2;                     ///< of A
+  static constexpr int cols = vector_lanes<Sum> < 4 ? vector_lanes<Sum> : 4;  ///< rows of B, a power of two
+  static constexpr int streamed_rows = rows < 4 ? rows : 4;  ///< of A, at most, where memory is what limits
+  static constexpr index_t block_rows = 96;                  ///< a block's part of A and of B
+  static constexpr index_t block_cols = 64;                  ///< stays in the second cache
 };
 
-/// C (Rows, Cols) = A (Rows, k) B (Cols, k)^T [+ bias (Cols)]. Ahead: fetches the Cols rows of memory after B's on the
-/// way, since the processor's own prefetching begins anew with each row.
+/// sums[i][j] += the products of one step.
+template <int Rows, int Cols, class T>
+[[gnu::always_inline]] inline void dot_step(MatrixView<const T> a, MatrixView<const T> b, index_t p,
+                                            Vector<accumulator_t<T>> (&sums)[Rows][Cols]) {
+  using Step = DotStep<T>;
+  unrolled<Step::parts>([&](auto part) __attribute__((always_inline)) {
+    typename Step::Register y[Cols];
+    unrolled<Cols>([&](auto j) { y[j] = Step::template part<part>(b.row(j) + p); });
+    unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
+      const typename Step::Register x = Step::template part<part>(a.row(i) + p);
+      unrolled<Cols>([&](auto j) { sums[i][j] = Step::add(x, y[j], sums[i][j]); });
+    });
+  });
+}
+
+/// tail (Rows, elements of a step) = the columns of `rows` from p on, zeros behind them.
+template <int Rows, class T>
+[[gnu::noinline]] void copy_tail(T* tail, MatrixView<const T> rows, index_t p) {
+  constexpr index_t elements = DotStep<T>::elements;
+  for (int i = 0; i < Rows; ++i) {
+    T* const end = std::copy(rows.row(i) + p, rows.row(i) + rows.cols, tail + i * elements);
+    std::fill(end, tail + (i + 1) * elements, T{});
+  }
+}
+
+/// c (Rows, Cols) = A (Rows, k) B (Cols, k)^T. Ahead: fetches the Cols rows of memory after B's on the way, since the
+/// processor's own prefetching begins anew with each row.
 template <int Rows, int Cols, bool Ahead, class T>
-void dot_tile(index_t k, MatrixView<const T> a, MatrixView<const T> b, MatrixView<T> c, const T* bias) {
-  constexpr int lanes = vector_lanes<T>;
-  Vector<T> sum[Rows][Cols];
-  unrolled<Rows>([&](auto i) { unrolled<Cols>([&](auto j) { sum[i][j] = Vector<T>{}; }); });
-  index_t p = 0;
-  for (; p + lanes <= k; p += lanes) {
-    Vector<T> y[Cols];
-    unrolled<Cols>([&](auto j) {
-      y[j] = load(b.row(j) + p);
-      if constexpr (Ahead) __builtin_prefetch(b.row(Cols + j) + p, 0, 2);
-    });
-    unrolled<Rows>([&](auto i) {
-      const Vector<T> x = load(a.row(i) + p);
-      unrolled<Cols>([&](auto j) { sum[i][j] = multiply_add(x, y[j], sum[i][j]); });
-    });
+void dot_tile(index_t k, MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> c) {
+  using A = accumulator_t<T>;
+  constexpr index_t elements = DotStep<T>::elements;
+  alignas(vector_bytes) T tail_a[Rows * elements];
+  alignas(vector_bytes) T tail_b[Cols * elements];
+  const index_t end = k / elements * elements;
+  if (end < k) {  // before the sums are in registers
+    copy_tail<Rows>(tail_a, a, end);
+    copy_tail<Cols>(tail_b, b, end);
   }
-  if (p < k) {
-    Vector<T> y[Cols];
-    unrolled<Cols>([&](auto j) { y[j] = load_first(b.row(j) + p, k - p); });
-    unrolled<Rows>([&](auto i) {
-      const Vector<T> x = load_first(a.row(i) + p, k - p);
-      unrolled<Cols>([&](auto j) { sum[i][j] = multiply_add(x, y[j], sum[i][j]); });
-    });
+  Vector<A> sums[Rows][Cols];
+  unrolled<Rows>([&](auto i) { unrolled<Cols>([&](auto j) { sums[i][j] = Vector<A>{}; }); });
+  for (index_t p = 0; p < end; p += elements) {
+    if constexpr (Ahead) unrolled<Cols>([&](auto j) { __builtin_prefetch(b.row(Cols + j) + p, 0, 2); });
+    dot_step<Rows, Cols, T>(a, b, p, sums);
   }
-  unrolled<Rows>([&](auto i) { store_sums<Cols>(c.row(i), lane_sums<T, Cols>(sum[i]), bias); });
+  if (end < k) dot_step<Rows, Cols, T>({tail_a, Rows, elements}, {tail_b, Cols, elements}, 0, sums);
+  unrolled<Rows>([&](auto i) { store_sums<Cols, A>(c.row(i), lane_sums<A, Cols>(sums[i]), nullptr); });
 }
 
 /// dot_tile for 1 to Rows rows: a smaller tile has the same arithmetic.
-template <int Rows, int Cols, class T>
-void dot_tile_of(index_t rows, bool ahead, MatrixView<const T> a, MatrixView<const T> b, MatrixView<T> c,
-                 const T* bias) {
+template <int Rows, int Cols, bool Ahead, class T>
+void dot_tile_of(index_t rows, MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> c) {
   if constexpr (Rows > 1) {
-    if (rows < Rows) return dot_tile_of<Rows - 1, Cols, T>(rows, ahead, a, b, c, bias);
+    if (rows < Rows) return dot_tile_of<Rows - 1, Cols, Ahead, T>(rows, a, b, c);
   }
-  if (ahead) {
-    dot_tile<Rows, Cols, true, T>(a.cols, a, b, c, bias);
-  } else {
-    dot_tile<Rows, Cols, false, T>(a.cols, a, b, c, bias);
+  dot_tile<Rows, Cols, Ahead, T>(a.cols, a, b, c);
+}
+
+/// One block of sums for few rows, limited by the reading of B: each of Tile::cols readers goes through rows of B that
+/// follow each other, so that the processor sees as many long streams and fetches ahead by itself.
+template <class T>
+void dots_streamed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> sums) {
+  using Tile = DotTile<T>;
+  const index_t length = b.rows / Tile::cols;  // of a stream, in rows
+  for (index_t j = 0; j < length; ++j) {
+    alignas(vector_bytes) accumulator_t<T> tile[Tile::streamed_rows][Tile::cols];
+    dot_tile_of<Tile::streamed_rows, Tile::cols, false, T>(a.rows, a, {b.row(j), Tile::cols, b.cols, b.stride * length},
+                                                           {tile[0], Tile::streamed_rows, Tile::cols});
+    for (index_t i = 0; i < a.rows; ++i) {
+      for (index_t stream = 0; stream < Tile::cols; ++stream) sums.row(i)[stream * length + j] = tile[i][stream];
+    }
+  }
+  for (index_t j = length * Tile::cols; j < b.rows; ++j) {
+    dot_tile_of<Tile::streamed_rows, 1, false, T>(a.rows, a, b.slice_rows(j, 1), sums.slice_cols(j, 1));
   }
 }
 
-/// C (m, n) = A (m, k) B (n, k)^T [+ bias], see op::matmul_rows.
+/// One block of sums for more rows, limited by the products. The rows are shared out evenly among tiles. `ahead`: rows
+/// of memory behind b's that belong to B too.
 template <class T>
-void matmul_dots(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, const T* bias) {
+void dots_tiled(MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> sums, index_t ahead) {
   using Tile = DotTile<T>;
-  const index_t row_blocks = (c.rows + Tile::block_rows - 1) / Tile::block_rows;
-  const index_t col_blocks = (c.cols + Tile::block_cols - 1) / Tile::block_cols;
-  parallel_for(device, row_blocks * col_blocks, [&](index_t piece) {
-    const index_t row_begin = piece % row_blocks * Tile::block_rows;
-    const index_t row_end = std::min(c.rows, row_begin + Tile::block_rows);
-    const index_t col_begin = piece / row_blocks * Tile::block_cols;
-    const index_t col_end = std::min(c.cols, col_begin + Tile::block_cols);
-    for (index_t col = col_begin; col < col_end;) {
-      const bool whole = col_end - col >= Tile::cols;
-      const index_t cols = whole ? Tile::cols : 1;
-      const MatrixView<const T> tile_b = b.slice_rows(col, cols);
-      const T* tile_bias = bias != nullptr ? bias + col : nullptr;
-      for (index_t row = row_begin; row < row_end; row += Tile::rows) {
-        const index_t rows = std::min<index_t>(Tile::rows, row_end - row);
-        const MatrixView<const T> tile_a = a.slice_rows(row, rows);
-        const MatrixView<T> tile_c = c.slice_rows(row, rows).slice_cols(col, cols);
-        // The last tile that reads these rows of B sees to the next.
-        const bool ahead = whole && row + rows == row_end && c.cols - col >= 2 * Tile::cols;
-        if (whole) {
-          dot_tile_of<Tile::rows, Tile::cols, T>(rows, ahead, tile_a, tile_b, tile_c, tile_bias);
-        } else {
-          dot_tile_of<Tile::rows, 1, T>(rows, false, tile_a, tile_b, tile_c, tile_bias);
-        }
+  const index_t tiles = (a.rows + Tile::rows - 1) / Tile::rows;
+  for (index_t col = 0; col < b.rows;) {
+    const index_t cols = b.rows - col >= Tile::cols ? Tile::cols : 1;
+    const MatrixView<const T> tile_b = b.slice_rows(col, cols);
+    for (index_t tile = 0; tile < tiles; ++tile) {
+      const index_t row = a.rows * tile / tiles;
+      const index_t rows = a.rows * (tile + 1) / tiles - row;
+      const MatrixView<const T> tile_a = a.slice_rows(row, rows);
+      const MatrixView<accumulator_t<T>> tile_sums = sums.slice_rows(row, rows).slice_cols(col, cols);
+      if (cols == 1) {
+        dot_tile_of<Tile::rows, 1, false, T>(rows, tile_a, tile_b, tile_sums);
+      } else if (tile == tiles - 1 && b.rows + ahead - col >= 2 * Tile::cols) {  // the last that reads these rows of B
+        dot_tile_of<Tile::rows, Tile::cols, true, T>(rows, tile_a, tile_b, tile_sums);
+      } else {
+        dot_tile_of<Tile::rows, Tile::cols, false, T>(rows, tile_a, tile_b, tile_sums);
       }
-      col += cols;
     }
+    col += cols;
+  }
+}
+
+/// The sums of A (m, k) B (n, k)^T. finish(row, col, rows, cols, tile, stride) is called once for each block of them.
+template <class T, class Finish>
+void matmul_dots(const Cpu& device, MatrixView<const T> a, MatrixView<const T> b, const Finish& finish) {
+  using Tile = DotTile<T>;
+  using A = accumulator_t<T>;
+  const index_t row_blocks = (a.rows + Tile::block_rows - 1) / Tile::block_rows;
+  const index_t col_blocks = (b.rows + Tile::block_cols - 1) / Tile::block_cols;
+  parallel_for(device, row_blocks * col_blocks, [&](index_t piece) {
+    const index_t row = piece % row_blocks * Tile::block_rows;
+    const index_t col = piece / row_blocks * Tile::block_cols;
+    const index_t rows = std::min(Tile::block_rows, a.rows - row);
+    const index_t cols = std::min(Tile::block_cols, b.rows - col);
+    alignas(vector_bytes) A sums[Tile::block_rows * Tile::block_cols];  // (rows, block_cols)
+    const MatrixView<A> block(sums, rows, cols, Tile::block_cols);
+    if (rows <= Tile::streamed_rows) {
+      dots_streamed<T>(a.slice_rows(row, rows), b.slice_rows(col, cols), block);
+    } else {
+      dots_tiled<T>(a.slice_rows(row, rows), b.slice_rows(col, cols), block, b.rows - col - cols);
+    }
+    finish(row, col, rows, cols, sums, Tile::block_cols);
   });
 }
 
 /// Dot products of equal dtypes.
-template <class T>
-requires std::same_as<T, float> || std::same_as<T, double>
+template <FloatDtype T>
 struct kernel<op::matmul_rows, T, T, T> {
   static void run(const Cpu& device, MatrixView<T> c, MatrixView<const T> a, MatrixView<const T> b, const T* bias) {
-    matmul_dots<T>(device, c, a, b, bias);
+    using A = accumulator_t<T>;
+    matmul_dots<T>(device, a, b,
+                   [&](index_t row, index_t col, index_t rows, index_t cols, const A* tile, index_t stride) {
+                     for (index_t i = 0; i < rows; ++i) {
+                       T* const out = c.row(row + i) + col;
+                       for_each_vector<A>(cols, [&](index_t j, auto which) {
+                         Vector<A> sum = load(tile + i * stride + j);
+                         if (bias != nullptr) sum = sum + load_as<A>(bias + col + j, which);
+                         store_as<A>(out + j, sum, which);
+                       });
+                     }
+                   });
   }
 };
