@@ -16,18 +16,22 @@ function(storylm_read_directive variable source keyword)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
 endfunction()
 
-# storylm_add_program(<target> <source> [FOLDER dir]): an executable with our flags and what its LINK line names. Sets
-# <target>_MISSING in the caller to the targets that this build does not have; then no executable is made.
+# storylm_add_program(<target> <source> [FOLDER dir] [HEADERS_ONLY]): an executable with our flags and what its LINK line names.
+# Sets <target>_MISSING in the caller to the targets that this build does not have; then no executable is made. The CPU's
+# kernels are linked (storylm_own_kernels) and not compiled in each program, unless HEADERS_ONLY.
 function(storylm_add_program target source)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "" "FOLDER" "LINK")
+  cmake_parse_arguments(PARSE_ARGV 2 arg "HEADERS_ONLY" "FOLDER" "LINK")
   storylm_read_directive(links ${source} LINK)
   list(APPEND links ${arg_LINK})
   list(REMOVE_DUPLICATES links)
   set(optional)
+  if(NOT arg_HEADERS_ONLY)
+    list(APPEND optional storylm_own_kernels)
+  endif()
   if("cuda" IN_LIST links)
     list(REMOVE_ITEM links cuda)
     if(TARGET storylm_program_kernels)
-      set(optional storylm_program_kernels)
+      list(APPEND optional storylm_program_kernels)
     endif()
   endif()
   set(missing)

@@ -38,6 +38,11 @@ target_sources(storylm INTERFACE
   FILE_SET included TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${storylm_included_headers})
 set_target_properties(storylm PROPERTIES INTERFACE_HEADER_SETS_TO_VERIFY HEADERS)
 
+# storylm::kernels: see there. Compiled only where something links it.
+include(${CMAKE_CURRENT_LIST_DIR}/cpu_kernels.cmake)
+set_property(GLOBAL PROPERTY storylm_cpu_kernel_folder ${PROJECT_SOURCE_DIR}/include/storylm/kernels/cpu)
+storylm_add_kernels_target()
+
 # storylm::io: file formats, on Boost.JSON. Where only Boost's headers are there, one small static library compiles them.
 if(TARGET Boost::json OR BoostJSON_FOUND)
   add_library(storylm_io INTERFACE)

@@ -14,8 +14,11 @@
 
 #include <storylm/core/error.hpp>
 
-// What the compiler's flags promise, as a number of InstructionSet.
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+// The poorest and the richest set of the build, as numbers of InstructionSet: from what the compiler's flags promise to
+// all there are. The kernel library is for every machine, whatever the flags of it and of what links it.
+#if (defined(STORYLM_WITH_KERNELS) || defined(STORYLM_KERNEL_LIBRARY)) && !defined(STORYLM_PINNED)
+#define STORYLM_LOWEST_SET 0
+#elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #if defined(__AVX512BF16__)
 #define STORYLM_LOWEST_SET 3
 #else
@@ -62,6 +65,7 @@ inline constexpr auto highest_instruction_set = static_cast<InstructionSet>(STOR
 [[nodiscard]] inline InstructionSet machine_instruction_set() noexcept {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  // F16C, which clang 14 cannot ask for, is older than AVX2.
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return InstructionSet::baseline;
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
