@@ -27,7 +27,7 @@ struct kernel<op::peak_flops, T> {
         const Vector<U> x = Vector<U>{} + (in_pairs ? U(0x3C003C00) : U(0.001));  // pairs of 2^-7
         const Vector<U> y = Vector<U>{} + (in_pairs ? U(0x3F7E3F7E) : U(0.999));  // and of 0.9921875
         for (int r = 0; r < repeats; ++r) {
-          for (auto& sum : sums) sum = add_products<U, A>(x, y, sum);
+          unrolled<chains>([&](auto i) { sums[i] = add_products<U, A>(x, y, sums[i]); });
         }
         Vector<A> total{};
         for (const auto& sum : sums) total += sum;
