@@ -75,15 +75,21 @@ void run(const Flags& flags) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_cpu_program(
-      argc, argv,
-      {{"model", ""}, {"dtype", "float32"}, {"threads", "0"}, {"prompt", "1"}, {"tokens", "200"}, {"bandwidth", "off"}},
-      [](const Flags& flags) {
-        if (flags.text("bandwidth") == "on") {
-          std::cout << JsonObject().add("bytes_per_second", read_bandwidth(device_of(flags))).text() << std::endl;
-          return;
-        }
-        expects<ArgumentError>(!flags.text("model").empty(), "flags", "--model is missing");
-        with_dtype(flags.text("dtype"), [&]<class T>() { run<T>(flags); });
-      });
+  return run_cpu_program(argc, argv,
+                         {{"model", ""},
+                          {"dtype", "float32"},
+                          {"threads", "0"},
+                          {"instruction_set", ""},
+                          {"prompt", "1"},
+                          {"tokens", "200"},
+                          {"bandwidth", "off"}},
+                         [](const Flags& flags) {
+                           if (flags.text("bandwidth") == "on") {
+                             std::cout << JsonObject().add("bytes_per_second", read_bandwidth(device_of(flags))).text()
+                                       << std::endl;
+                             return;
+                           }
+                           expects<ArgumentError>(!flags.text("model").empty(), "flags", "--model is missing");
+                           with_dtype(flags.text("dtype"), [&]<class T>() { run<T>(flags); });
+                         });
 }
