@@ -399,11 +399,11 @@ template <class A, class Pair = Bf16Pair>
 }
 
 /// The values of `first` and then `second`, rounded: lane l has numbers 2 l and 2 l + 1 of them. Needs has_bf16_dot.
-template <class A>
-[[gnu::always_inline]] inline Vector<Bf16Pair> adjacent_pairs(Vector<A> first, Vector<A> second) {
+template <class A, class Pair = Bf16Pair>
+[[gnu::always_inline]] inline Vector<Pair> adjacent_pairs(Vector<A> first, Vector<A> second) {
   static_assert(has_bf16_dot && sizeof(A) != 0);
 #if defined(__x86_64__)
-  return Vector<Bf16Pair>(_mm512_cvtne2ps_pbh(__m512(second), __m512(first)));
+  return Vector<Pair>(_mm512_cvtne2ps_pbh(__m512(second), __m512(first)));
 #endif
 }
 
