@@ -29,7 +29,14 @@ import tempfile
 import report
 
 HERE = pathlib.Path(__file__).resolve().parent
-DEFAULT = {"blocks": "sdpa", "compile": False, "adam": "fused", "whole": False}
+DEFAULT = {"blocks": "sdpa", "compile": False, "adam": "fused", "whole": False, "keep": False}
+# Freed memory stays with the process, in huge pages: PyTorch allocates every tensor anew.
+KEEP = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+    "MALLOC_TOP_PAD_": str(2**28),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 FIRST_LOSS = {"float32": 1e-3, "bfloat16": 2e-2}  # how far the first losses may be apart, relatively
 LENGTH = 256
 METHODS = ("cache", "recompute", "padded")  # of generation in PyTorch
@@ -42,8 +49,8 @@ class Failed(Exception):
 class Worker:
     """A program that answers each number on its standard input with a line of JSON."""
 
-    def __init__(self, command, threads, log):
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    def __init__(self, command, threads, log, environment=None):
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)} | (environment or {})
         self.log = log
         command, pipe = [str(part) for part in command], subprocess.PIPE
         with open(log, "w") as said:
@@ -118,7 +125,7 @@ def ratio(results, ours, theirs):
     return report.median([a / b for a, b in pairs])
 
 
-def settings_of(dtype, dropout, quick):
+def settings_of(dtype, quick):
     """What PyTorch is tried with, in the order of hope."""
     tried = [DEFAULT, DEFAULT | {"blocks": "encoder"}, DEFAULT | {"adam": "foreach"}, DEFAULT | {"compile": True}]
     if dtype == "bfloat16":
@@ -130,7 +137,8 @@ def describe(settings):
     parts = ["compiled" if settings["compile"] else "eager"]
     parts.append("nn.TransformerEncoder" if settings["blocks"] == "encoder" else "SDPA")
     parts.append(f"{settings['adam']} Adam")
-    return ", ".join(parts + (["whole model in bf16"] if settings["whole"] else []))
+    parts += ["whole model in bf16"] if settings["whole"] else []
+    return ", ".join(parts + (["memory kept"] if settings["keep"] else []))
 
 
 class Comparison:
@@ -160,7 +168,7 @@ class Comparison:
         if settings is not None:
             command += ["--blocks", settings["blocks"], "--adam", settings["adam"]]
             command += ["--compile"] * settings["compile"] + ["--whole"] * settings["whole"]
-        return Worker(command, threads, self.log())
+        return Worker(command, threads, self.log(), KEEP if settings and settings["keep"] else None)
 
     def export(self, name, **options):
         """Initial weights and batches, written by our program."""
@@ -185,27 +193,28 @@ class Comparison:
             self.best[dtype, dropout] = known["best"]
         else:
             tried = {}
-            for settings in settings_of(dtype, dropout, self.flags.quick):
-                name = describe(settings)
-                try:
-                    options = {"dtype": dtype, "dropout": dropout}
-                    with self.pytorch("train", batches, threads, settings, **options) as worker:
-                        worker.ask(self.flags.steps)
-                        worker.ask(self.flags.steps)
-                        rate = max(answer["tokens_per_second"] for answer in worker.answers)
-                except Failed as failure:  # torch.compile needs a C++ compiler
-                    self.say(f"  {key}, {name}: not possible, {failure}")
-                    tried[name] = None
-                    continue
-                self.say(f"  {key}, {name}: {report.digits(rate)} tokens/s")
-                tried[name] = rate
-                if rate >= max(value for value in tried.values() if value is not None):
-                    self.best[dtype, dropout] = settings
+            for settings in settings_of(dtype, self.flags.quick):
+                self.try_settings(tried, settings, batches, dtype, dropout, threads)
             if (dtype, dropout) not in self.best:
-                raise Failed(f"PyTorch does not run with any settings; see the logs in {self.folder}")
+                raise Failed(f"PyTorch does not train in {dtype} with any settings")
+            self.try_settings(tried, self.best[dtype, dropout] | {"keep": True}, batches, dtype, dropout, threads)
             found = {"threads": threads, "best": self.best[dtype, dropout], "tokens_per_second": tried}
             self.results.setdefault("settings", {})[key] = found
         return self.best[dtype, dropout]
+
+    def try_settings(self, tried, settings, batches, dtype, dropout, threads):
+        """Measures them; the fastest so far become self.best."""
+        name = describe(settings)
+        try:
+            with self.pytorch("train", batches, threads, settings, dtype=dtype, dropout=dropout) as worker:
+                tried[name] = max(worker.ask(self.flags.steps)["tokens_per_second"] for _ in range(2))
+        except Failed as failure:  # torch.compile needs a C++ compiler
+            self.say(f"  {dtype}, dropout {dropout:g}, {name}: not possible, {failure}")
+            tried[name] = None
+            return
+        self.say(f"  {dtype}, dropout {dropout:g}, {name}: {report.digits(tried[name])} tokens/s")
+        if tried[name] == max(rate for rate in tried.values() if rate is not None):
+            self.best[dtype, dropout] = settings
 
     def start(self, workers, name, function, *arguments, **options):
         """One that does not start is told of, and the others go on without it."""
@@ -222,11 +231,11 @@ class Comparison:
         for threads in self.flags.threads:
             for dropout in (0.1, 0.0):
                 self.say(f"training, {threads} threads, dropout {dropout:g}")
-                workers, used = {}, {}
+                used = {dtype: self.find_settings(batches, dtype, dropout, threads) for dtype in FIRST_LOSS}
+                workers = {}
                 try:
-                    for dtype in ("float32", "bfloat16"):
+                    for dtype in FIRST_LOSS:
                         options = {"dtype": dtype, "dropout": dropout}
-                        used[dtype] = self.find_settings(batches, dtype, dropout, threads)
                         name = f"PyTorch {dtype}"
                         self.start(workers, name, self.pytorch, "train", batches, threads, used[dtype], **options)
                         name = f"storylm {dtype}"
@@ -453,7 +462,11 @@ def page(results, stem):
         parts.append(report.table(head, rows))
         tried = results.get("settings", {})
         if tried:
-            rows = [[k, n, v if v is not None else "not possible"] for k, s in tried.items() for n, v in s["tokens_per_second"].items()]
+            rows = [
+                [key, name, "not possible" if rate is None else rate]
+                for key, found in tried.items()
+                for name, rate in found["tokens_per_second"].items()
+            ]
             parts += ["PyTorch's settings as they were tried:", report.table(["", "settings", "tokens/s"], rows)]
     stories = results.get("stories")
     if stories:
@@ -470,7 +483,8 @@ def page(results, stem):
             for program, values in one["programs"].items():
                 share = values.get("share_of_bandwidth")
                 written = f"{100 * share:.0f} %" if share and one["batch"] == 1 else ""
-                rows.append([one["threads"], one["batch"], program, values["tokens_per_second"], written, values["peak_memory"] / 1e9])
+                rate, memory = values["tokens_per_second"], values["peak_memory"] / 1e9
+                rows.append([one["threads"], one["batch"], program, rate, written, memory])
         for batch in (1, 32):
             groups = [
                 (f"{one['threads']} thread{'s' if one['threads'] > 1 else ''}", rates(one["programs"]))
@@ -545,7 +559,8 @@ def main():
                     command = [str(flags.python), "-c", "import torch; print(torch.__version__)"]
                     asked = subprocess.run(command, capture_output=True, text=True, check=False)
                     if asked.returncode != 0:
-                        raise Failed(f"{flags.python} cannot import torch: {(asked.stderr.strip() or 'no reason').splitlines()[-1]}")
+                        reason = (asked.stderr.strip() or "it does not say why").splitlines()[-1]
+                        raise Failed(f"{flags.python} cannot import torch: {reason}")
                     results["torch_version"] = asked.stdout.strip()
                 for part in flags.only:
                     getattr(comparison, part)()

@@ -5,10 +5,11 @@
     compile_time.py [--compilers g++,clang++] [--repeats 3] [--sources FILE ...] [--output FILE] [--no-page]
                     [--include FOLDER ...]
 
-Each source is compiled to an object with -std=c++20 -O2 -fopenmp, once for any processor and once with -march=native, without
-ccache; the median of the repeats counts. FOLDERs are further ones with headers; a build's examples/generated has the one that
-programs with presets need (default: build/examples/generated). Writes FILE (default: docs/benchmarks/compile_time-<processor>-
-<date>.json), bars beside it, and the table in docs/benchmarks/README.md. Only on a quiet machine do the times say anything.
+Each source is compiled to an object with -std=c++20 -O2 -fopenmp, without ccache: for any processor, with -march=native, and for
+linking with storylm::kernels, which has the kernels. The median of the repeats counts. FOLDERs are further ones with headers; a
+build's examples/generated has the one that programs with presets need (default: build/examples/generated). Writes FILE (default:
+docs/benchmarks/compile_time-<processor>-<date>.json), bars beside it, and the table in docs/benchmarks/README.md. Only on a quiet
+machine do the times say anything.
 """
 
 import argparse
@@ -24,7 +25,11 @@ import time
 import report
 
 FIRST = report.ROOT / "examples" / "course" / "01_tell_a_story.cpp"
-VARIANTS = {"-O2": ["-O2"], "-O2 -march=native": ["-O2", "-march=native"]}
+VARIANTS = {
+    "-O2": ["-O2"],
+    "-O2 -march=native": ["-O2", "-march=native"],
+    "-O2, kernels linked": ["-O2", "-DSTORYLM_WITH_KERNELS"],
+}
 SECONDS, BYTES = 8.0, 800e6  # what the 20-line program may take, g++ -O2
 
 
