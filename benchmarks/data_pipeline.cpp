@@ -51,10 +51,12 @@ using Paths = std::vector<std::filesystem::path>;
 struct Flags {
   Paths input;
   std::string model;
+  std::size_t stories = 20'000;
   std::vector<int> threads{1, program::thread_count(0)};
   int rounds = 5;
   index_t step_stories = 8;
   double step_seconds = 0.8;
+  index_t cold_megabytes = 256;
   std::string json;
 };
 
@@ -118,12 +120,12 @@ class Comparison {
       ratios.push_back(our.by_time / their.by_time);
       processor_ratios.push_back(our.by_processor_time / their.by_processor_time);
     }
-    rows_.push_back({what, threads, median(their_speeds), median(our_speeds), median(ratios), median(processor_ratios)});
+    rows_.push_back(
+        {what, threads, median(their_speeds), median(our_speeds), median(ratios), median(processor_ratios)});
     const Row& row = rows_.back();
     std::cout << std::left << std::setw(52) << what << std::right << std::setw(8) << threads << std::fixed
               << std::setprecision(1) << std::setw(10) << row.theirs << std::setw(10) << row.ours
-              << std::setprecision(2) << std::setw(8) << row.ratio << std::setw(17) << row.processor_ratio
-              << std::endl;
+              << std::setprecision(2) << std::setw(8) << row.ratio << std::setw(17) << row.processor_ratio << std::endl;
   }
   [[nodiscard]] const std::vector<Row>& rows() const noexcept { return rows_; }
 
@@ -294,24 +296,26 @@ struct LoaderRow {
   BatchTimes times;
 };
 
-std::vector<LoaderRow> time_loader(const std::filesystem::path& tokens, const Flags& flags) {
+std::vector<LoaderRow> time_loader(const std::filesystem::path& tokens, const std::filesystem::path& large,
+                                   const Flags& flags) {
   constexpr auto pause = std::chrono::milliseconds(5);  // instead of a step
   std::vector<LoaderRow> rows;
   std::cout << "\nmicroseconds a batch of " << flags.step_stories << " stories" << std::setw(16) << "mean"
             << std::setw(10) << "99 %" << std::setw(10) << "most" << std::setw(20) << "mean / step\n";
   const auto row = [&](const std::string& what, const BatchTimes& times) {
     rows.push_back({what, times});
-    std::cout << std::left << std::setw(38) << what << std::right << std::fixed << std::setprecision(1)
-              << std::setw(10) << 1e6 * times.mean << std::setw(10) << 1e6 * times.p99 << std::setw(10)
-              << 1e6 * times.most << std::setprecision(5) << std::setw(17) << 100.0 * times.mean / flags.step_seconds
-              << " %" << std::endl;
+    std::cout << std::left << std::setw(38) << what << std::right << std::fixed << std::setprecision(1) << std::setw(10)
+              << 1e6 * times.mean << std::setw(10) << 1e6 * times.p99 << std::setw(10) << 1e6 * times.most
+              << std::setprecision(5) << std::setw(17) << 100.0 * times.mean / flags.step_seconds << " %" << std::endl;
   };
   row("in memory", time_batches(TokenFile(tokens), flags, 4000, {}));
   row("first batch of 2.1 million stories", time_epochs(flags));
-  evict(tokens);
-  row("cold file, prefetched", time_batches(TokenFile(tokens), flags, 200, pause));
-  evict(tokens);
-  row("cold file, not prefetched", time_batches(WithoutPrefetch{TokenFile(tokens)}, flags, 200, pause));
+  if (flags.cold_megabytes > 0) {
+    evict(large);
+    row("cold file, prefetched", time_batches(TokenFile(large), flags, 100, pause));
+    evict(large);
+    row("cold file, not prefetched", time_batches(WithoutPrefetch{TokenFile(large)}, flags, 100, pause));
+  }
   return rows;
 }
 
@@ -357,14 +361,21 @@ struct WorkFolder {
 int run(Flags flags) {
   expects<ArgumentError>(flags.rounds > 0 && flags.step_stories > 0 && flags.step_seconds > 0, "data_pipeline",
                          "--rounds, --step-stories and --step-seconds must be positive");
+  expects<ArgumentError>(flags.cold_megabytes >= 0, "data_pipeline", "--cold-megabytes must not be negative");
+  for (const int threads : flags.threads) {
+    program::ComputeFlags::check_threads(threads);
+    expects<ArgumentError>(threads > 0, "data_pipeline", "--threads are numbers from 1 on");
+  }
   const WorkFolder work;
   if (flags.input.empty()) {
-    story_grammar::write_shards({.output_dir = work.path / "shards", .count = 20'000, .shard_size = 5000});
+    story_grammar::write_shards(
+        {.output_dir = work.path / "shards", .count = flags.stories, .shard_size = flags.stories / 8 + 1});
     flags.input = {work.path / "shards"};
   }
   Paths shards;
   for (const std::filesystem::path& input : flags.input) {
-    if (!std::filesystem::is_directory(input)) shards.push_back(input);
+    if (!std::filesystem::is_directory(input))
+      shards.push_back(input);
     else
       for (const auto& entry : std::filesystem::directory_iterator(input)) shards.push_back(entry.path());
   }
@@ -386,21 +397,27 @@ int run(Flags flags) {
       sample.add(block[i]);
     }
   });
-  const SentencePieceTokenizer tokenizer =
-      flags.model.empty() ? train_sentencepiece(sample.sentences(), {.vocab_size = 1000})
-                          : SentencePieceTokenizer::load(flags.model);
+  const SentencePieceTokenizer tokenizer = flags.model.empty()
+                                               ? train_sentencepiece(sample.sentences(), {.vocab_size = 1000})
+                                               : SentencePieceTokenizer::load(flags.model);
   compare_encoding(stories, tokenizer, flags, comparison);
 
-  TokenFileWriter writer(work.path / "stories.tokens",
-                         {.vocab_size = tokenizer.vocab_size(), .tokenizer_hash = tokenizer.hash()});
-  SentencePieceEncoder encoder(tokenizer);
+  // The second file is so large that what the operating system reads on its own around a story is a small part of it.
+  const TokenFileInfo info{.vocab_size = tokenizer.vocab_size(), .tokenizer_hash = tokenizer.hash()};
+  TokenFileWriter writer(work.path / "stories.tokens", info);
+  TokenFileWriter large(work.path / "large.tokens", info);
   std::vector<token_t> tokens;
+  std::vector<std::size_t> ends;
+  SentencePieceEncoder encoder(tokenizer);
   for (const std::string& story : stories) {
-    encoder.encode(story, tokens);
-    writer.add(tokens);
+    encoder.append(story, tokens);
+    ends.push_back(tokens.size());
   }
+  writer.add(tokens, ends);
   writer.publish();
-  const std::vector<LoaderRow> loader = time_loader(work.path / "stories.tokens", flags);
+  while (2 * large.tokens() < flags.cold_megabytes * 1'000'000) large.add(tokens, ends);
+  large.publish();
+  const std::vector<LoaderRow> loader = time_loader(work.path / "stories.tokens", work.path / "large.tokens", flags);
   if (!flags.json.empty()) detail::write_file(flags.json, to_json(comparison, loader, flags));
   return EXIT_SUCCESS;
 }
@@ -411,11 +428,14 @@ int main(int argc, char** argv) {
   Flags flags;
   CLI::App app("Times reading, tokenizing and loading of stories", "data_pipeline");
   app.add_option("--input", flags.input, "folders of .json shards, or .json shards; without it, stories of a grammar");
+  app.add_option("--stories", flags.stories, "of the grammar")->capture_default_str();
   app.add_option("--model", flags.model, "a SentencePiece model; without it, one is trained");
   app.add_option("--threads", flags.threads, "numbers of threads")->delimiter(',')->capture_default_str();
   app.add_option("--rounds", flags.rounds, "of each measurement; the median counts")->capture_default_str();
   app.add_option("--step-stories", flags.step_stories, "stories in a training step")->capture_default_str();
   app.add_option("--step-seconds", flags.step_seconds, "what a training step takes")->capture_default_str();
+  app.add_option("--cold-megabytes", flags.cold_megabytes, "size of the file for reading from the disk; 0: none")
+      ->capture_default_str();
   app.add_option("--json", flags.json, "file for the figures");
   return program::run(app, argc, argv, [&flags] { return run(flags); });
 }

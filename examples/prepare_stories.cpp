@@ -5,7 +5,8 @@
 //   prepare_stories --input shards/ --output-dir data/
 //
 // The input is read once: stories are cleaned, written one per line, and a bounded sample of them trains the tokenizer.
-// Then stories.txt is tokenized. Both on all threads, with results that do not depend on their number. Files get their names when all of them are complete.
+// Then stories.txt is tokenized. Both on all threads, with results that do not depend on their number. Files get their
+// names when all of them are complete.
 #include <algorithm>
 #include <chrono>
 #include <cmath>

@@ -73,18 +73,19 @@ TEST_CASE("no more than 2 * threads + 1 units are under way, and no more bytes t
       int in = 0;
       std::atomic<int> out = 0;
       int most = 0;
-      OrderedPipeline<Unit>(threads, 100).run(
-          [&](Unit& unit) {
-            unit = {in, -1, unit_bytes};
-            most = std::max(most, ++in - out);
-            return in <= 200;
-          },
-          [&](Unit& unit, std::size_t) { dawdle(unit.number); },
-          [&](Unit&) {
-            std::this_thread::sleep_for(std::chrono::microseconds(50));  // a slow disk
-            ++out;
-            return true;
-          });
+      OrderedPipeline<Unit>(threads, 100)
+          .run(
+              [&](Unit& unit) {
+                unit = {in, -1, unit_bytes};
+                most = std::max(most, ++in - out);
+                return in <= 200;
+              },
+              [&](Unit& unit, std::size_t) { dawdle(unit.number); },
+              [&](Unit&) {
+                std::this_thread::sleep_for(std::chrono::microseconds(50));  // a slow disk
+                ++out;
+                return true;
+              });
       CHECK(out == 200);
       CHECK(most <= 2 * threads + 1);
       if (unit_bytes == 40) CHECK(most <= 3);  // 40 and 80 are less than 100: one more may be read
@@ -95,9 +96,11 @@ TEST_CASE("no more than 2 * threads + 1 units are under way, and no more bytes t
 TEST_CASE("units larger than what is allowed together go through one by one") {
   int in = 0;
   std::vector<int> out;
-  OrderedPipeline<Unit>(3, 10).run([&](Unit& unit) { return unit = {in, -1, 1000}, in++ < 20; },
-                                   [](Unit&, std::size_t) {},
-                                   [&](Unit& unit) { return out.push_back(unit.number), true; });
+  OrderedPipeline<Unit>(3, 10).run(
+      [&](Unit& unit) {
+        return unit = {in, -1, 1000}, in++ < 20;
+      },
+      [](Unit&, std::size_t) {}, [&](Unit& unit) { return out.push_back(unit.number), true; });
   CHECK(out.size() == 20);
   CHECK(std::is_sorted(out.begin(), out.end()));
 }
@@ -150,11 +153,14 @@ TEST_CASE("the sink can end it, and a failure behind that end is none") {
     CAPTURE(threads);
     int in = 0;
     std::vector<int> out;
-    OrderedPipeline<Unit>(threads).run([&](Unit& unit) { return unit = {in, -1, 1}, in++ < 1'000'000; },
-                                       [](Unit& unit, std::size_t) {
-                                         if (unit.number > 10) throw std::runtime_error("too far");
-                                       },
-                                       [&](Unit& unit) { return out.push_back(unit.number), unit.number < 10; });
+    OrderedPipeline<Unit>(threads).run(
+        [&](Unit& unit) {
+          return unit = {in, -1, 1}, in++ < 1'000'000;
+        },
+        [](Unit& unit, std::size_t) {
+          if (unit.number > 10) throw std::runtime_error("too far");
+        },
+        [&](Unit& unit) { return out.push_back(unit.number), unit.number < 10; });
     CHECK(out.size() == 11);
     CHECK(in < 11 + 2 * threads + 2);
   }

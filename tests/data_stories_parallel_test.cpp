@@ -84,8 +84,10 @@ std::string shard(std::size_t first, std::size_t count, std::string_view between
   std::string json = "[";
   for (std::size_t i = first; i < first + count; ++i) {
     json += (i == first ? "" : std::string(between)) + "{\"words\": [\"a\\\\\", \"]}\\\"\"], \"story\": \"";
-    if (i % 7 == 3) json += "\\n \\u200b";  // nothing
-    else json += "\\n\\nStory " + std::to_string(i) + std::string(i * 37 % 211, 'x') + " \\\"said\\\" \\\\";
+    if (i % 7 == 3)
+      json += "\\n \\u200b";  // nothing
+    else
+      json += "\\n\\nStory " + std::to_string(i) + std::string(i * 37 % 211, 'x') + " \\\"said\\\" \\\\";
     json += "\", \"n\": [1, {\"story\": 2}]}";
   }
   return json + "]\n";
@@ -155,13 +157,13 @@ TEST_CASE("the error is that of the first offending record in the order of the f
     std::string second;
     std::string expected;
   };
-  for (const Case& c : {Case{"[" + std::string("{\"tale\": 1}, ") + rest, "[5]", "a.json\" at byte 1: the record has no"},
-                        Case{good.substr(0, good.size() - 2) + ", {\"story\": 7}]", "{",
-                             "\"story\" is a number, expected a string"},
-                        Case{good, "[" + std::string("{\"story\": \"x\"") + rest, "b.json\" at byte 14: not JSON"},
-                        Case{good.substr(0, 1500), "[{}]", "a.json\" at byte 1500: the file ends inside a record"},
-                        Case{good + "x", "[{}]", "there is more after the array"},
-                        Case{good, "{}", "b.json\" at byte 0: expected ["}}) {
+  for (const Case& c :
+       {Case{"[" + std::string("{\"tale\": 1}, ") + rest, "[5]", "a.json\" at byte 1: the record has no"},
+        Case{good.substr(0, good.size() - 2) + ", {\"story\": 7}]", "{", "\"story\" is a number, expected a string"},
+        Case{good, "[" + std::string("{\"story\": \"x\"") + rest, "b.json\" at byte 14: not JSON"},
+        Case{good.substr(0, 1500), "[{}]", "a.json\" at byte 1500: the file ends inside a record"},
+        Case{good + "x", "[{}]", "there is more after the array"},
+        Case{good, "{}", "b.json\" at byte 0: expected ["}}) {
     write_bytes(folder / "a.json", c.first);
     write_bytes(folder / "b.json", c.second);
     write_bytes(folder / "c.json", "[7]");
@@ -198,7 +200,8 @@ TEST_CASE("a problem behind the last story that was asked for is none") {
 
 TEST_CASE("a file cut off anywhere is read as story by story, whatever the blocks") {
   const TemporaryFolder folder;
-  const std::string whole = "\xEF\xBB\xBF [ {\"story\": \"One \\\"1\\\\\\\"\"}\n, {\"x\": {\"y\": [\"}\"]}, \"story\": \"2\"}] ";
+  const std::string whole =
+      "\xEF\xBB\xBF [ {\"story\": \"One \\\"1\\\\\\\"\"}\n, {\"x\": {\"y\": [\"}\"]}, \"story\": \"2\"}] ";
   for (std::size_t length = 0; length <= whole.size(); ++length) {
     write_bytes(folder / "a.json", std::string_view(whole).substr(0, length));
     const Outcome expected = one_by_one(folder / "a.json", true);

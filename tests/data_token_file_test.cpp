@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <storylm/core/random.hpp>
 #include <storylm/data/token_file.hpp>
@@ -89,7 +94,8 @@ TEST_CASE("several stories at once give the file of one after another; a token t
     const TemporaryFolder folder;
     const Stories stories = random_stories(vocab_size);
     write(folder / "one_by_one", stories, vocab_size);
-    TokenFileWriter writer(folder / "at_once", {.vocab_size = vocab_size, .tokenizer_hash = 0xFEEDU, .lowercase = true});
+    TokenFileWriter writer(folder / "at_once",
+                           {.vocab_size = vocab_size, .tokenizer_hash = 0xFEEDU, .lowercase = true});
     for (std::size_t first = 0; first < stories.size(); first += 7) {
       std::vector<token_t> tokens;
       std::vector<std::size_t> ends;
@@ -112,6 +118,39 @@ TEST_CASE("several stories at once give the file of one after another; a token t
     writer.publish();
     CHECK(read_bytes(folder / "at_once") == read_bytes(folder / "one_by_one"));
   }
+}
+
+TEST_CASE("what is read ahead is in memory before it is touched") {
+  const TemporaryFolder folder;
+  constexpr index_t stories = 1'000'000;  // of 20 tokens: 48 MB, more than is read around what open() looks at
+  {
+    TokenFileWriter writer(folder / "t", {.vocab_size = 500});
+    std::vector<token_t> tokens(20 * 10'000, 7);
+    std::vector<std::size_t> ends(10'000);
+    for (std::size_t i = 0; i < ends.size(); ++i) ends[i] = 20 * (i + 1);
+    for (index_t i = 0; i < stories; i += 10'000) writer.add(tokens, ends);
+    writer.publish();
+  }
+  const detail::InputFile input(folder / "t", "test");
+  REQUIRE(::posix_fadvise(input.descriptor(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+  const TokenFile file(folder / "t");
+  const detail::MemoryMap map(folder / "t", "test");
+  constexpr index_t story = stories / 2;
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t at = (sizeof(detail::TokenFileHeader) + 40 * static_cast<std::size_t>(story)) / page * page;
+  const auto in_memory = [&] {
+    unsigned char resident = 0;
+    void* const address = const_cast<std::byte*>(map.bytes().data() + at);
+    REQUIRE(::mincore(address, page, &resident) == 0);
+    return (resident & 1U) != 0;
+  };
+  if (in_memory()) {
+    MESSAGE("skipped: this file system keeps files in memory");
+    return;
+  }
+  file.prefetch(story, 20);
+  for (int wait = 0; wait < 5000 && !in_memory(); ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(in_memory());
 }
 
 TEST_CASE("reading ahead changes nothing, at the ends of the file and for empty stories too") {

@@ -202,8 +202,7 @@ TEST_CASE("of several bad shards the first in their order is named, whatever the
   write_bytes(folder / "shards/data02.json", large + ", {\"tale\": 1}]");
   write_bytes(folder / "shards/data03.json", "[{\"story\": 5}]");
   for (const std::string threads : {"1", "2", "5"}) {
-    const Result result =
-        prepare(paths(folder / "shards", folder / "out") + " --vocab-size 320 --threads " + threads);
+    const Result result = prepare(paths(folder / "shards", folder / "out") + " --vocab-size 320 --threads " + threads);
     CHECK(result.code == 2);
     CHECK(line_count(result.err) == 1);
     CHECK(contains(result.err, "data02.json\" at byte " + std::to_string(large.size() + 2) + ": the record has no"));

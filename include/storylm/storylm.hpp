@@ -98,7 +98,9 @@
 
 #if defined(STORYLM_WITH_IO)  // the target storylm::io is linked
 #include <storylm/data/stories.hpp>
+#include <storylm/data/stories_blocks.hpp>
 #include <storylm/data/stories_json.hpp>
+#include <storylm/data/stories_parallel.hpp>
 #include <storylm/io/checkpoint.hpp>
 #include <storylm/io/config_json.hpp>
 #include <storylm/io/json.hpp>

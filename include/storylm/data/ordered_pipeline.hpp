@@ -15,8 +15,9 @@
 namespace storylm::detail {
 
 /// Takes units through source, work and sink. Source and sink run on one thread at a time and in order, work on all
-/// threads: each does whatever can be done next, so that no core waits for a thread of a certain kind. Units are reused,
-/// and no more of them exist than `2 * threads + 1`; while the waiting ones hold more than `max_bytes`, none is read.
+/// threads: each does whatever can be done next, so that no core waits for a thread of a certain kind. Units are
+/// reused, and no more of them exist than `2 * threads + 1`; while the waiting ones hold more than `max_bytes`, none is
+/// read.
 ///
 /// What is thrown comes out of run() as it would with one thread: the first failure in the order of the stream, after
 /// the sink has had everything before it.

@@ -95,8 +95,8 @@ class CleanStories {
   const detail::CleanBlock* block_;
 };
 
-/// Reads all of `reader`, cleans the stories and hands them to `sink(const CleanStories&)`, block by block and in order,
-/// on one thread at a time. What comes out, is counted and is reported does not depend on the number of threads.
+/// Reads all of `reader`, cleans the stories and hands them to `sink(const CleanStories&)`, block by block and in
+/// order, on one thread at a time. What comes out, is counted and is reported does not depend on the number of threads.
 /// @throws what StoryReader::next() throws, for the first problem in the order of the files, and what `sink` throws
 template <class Sink>
 void clean_stories(StoryReader& reader, CleaningCounts& counts, const CleanStoriesOptions& options, Sink&& sink) {

@@ -20,7 +20,9 @@ struct Word {
   std::uint64_t head = 0;
 
   Word() = default;
-  explicit Word(std::string_view word) : text(word) { std::memcpy(&head, word.data(), std::min(word.size(), sizeof head)); }
+  explicit Word(std::string_view word) : text(word) {
+    std::memcpy(&head, word.data(), std::min(word.size(), sizeof head));
+  }
 };
 
 /// Takes the first word and the space behind it off `text`, which is not empty.
