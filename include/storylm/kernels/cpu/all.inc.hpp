@@ -45,6 +45,8 @@ struct kernel;
 #include <storylm/kernels/cpu/matmul_rows.inc.hpp>
 #include <storylm/kernels/cpu/peak_flops.inc.hpp>
 //
+#include <storylm/kernels/cpu/linear_activation.inc.hpp>
+//
 #include <storylm/kernels/cpu/attention_tiles.inc.hpp>
 //
 #include <storylm/kernels/cpu/attention_forward.inc.hpp>

@@ -51,32 +51,61 @@ struct MatmulPieces {
   }
 };
 
-/// A tile is at rows first_row ... of a matrix: adds that to it, or becomes it.
+/// Sums of rows [row, row + rows) and columns [col, col + cols) of a product, in a buffer in the first cache. Vectors
+/// may be read beyond `cols`, up to the stride.
 template <class A>
-void add_to_tile(A* tile, index_t stride, MatrixView<const A> from) {
-  for (index_t r = 0; r < from.rows; ++r) {
-    const A* const row = from.row(r);
-    A* const sums = tile + r * stride;
-    for_each_vector<A>(from.cols,
-                       [&](index_t j, auto which) { store(sums + j, load_as<A>(row + j, which) + load(sums + j)); });
-  }
-}
-template <class A>
-void store_tile(const A* tile, index_t stride, MatrixView<A> to) {
-  for (index_t r = 0; r < to.rows; ++r) {
-    A* const row = to.row(r);
-    const A* const sums = tile + r * stride;
-    for_each_vector<A>(to.cols, [&](index_t j, auto which) { store_as<A>(row + j, load(sums + j), which); });
-  }
-}
+struct MatmulBlock {
+  index_t row, col, rows, cols;
+  A* sums;
+  index_t stride;
 
-/// The product of a (m lanes) and b (n lanes) over k elements. finish(row, col, rows, cols, tile, stride) is called
-/// once for each block of whole sums. Between passes sums are in `sums` (m, n), or in scratch memory if that is none;
+  /// The part of a matrix that this is a block of.
+  template <class T>
+  [[nodiscard]] MatrixView<T> part_of(MatrixView<T> whole) const {
+    return whole.slice_rows(row, rows).slice_cols(col, cols);
+  }
+  /// sums = from + sums.
+  void add(MatrixView<A> from) const {
+    for (index_t r = 0; r < rows; ++r) {
+      for_each_vector<A>(cols, [&](index_t j, auto which) {
+        A* const place = sums + r * stride + j;
+        store(place, load_as<A>(from.row(r) + j, which) + load(place));
+      });
+    }
+  }
+  /// to = sums.
+  void copy(MatrixView<A> to) const {
+    for (index_t r = 0; r < rows; ++r) {
+      for_each_vector<A>(
+          cols, [&](index_t j, auto which) { store_as<A>(to.row(r) + j, load(sums + r * stride + j), which); });
+    }
+  }
+};
+
+/// What becomes of a block of whole sums: a reference to a function of MatmulBlock. Not a template parameter of the
+/// product, which is compiled once for all.
+template <class A>
+class MatmulFinish {
+ public:
+  template <class F>
+  explicit MatmulFinish(const F& f)
+      : function_(&f),
+        call_([](const void* function, const MatmulBlock<A>& block) { (*static_cast<const F*>(function))(block); }) {}
+  void operator()(const MatmulBlock<A>& block) const { call_(function_, block); }
+
+ private:
+  const void* function_;
+  void (*call_)(const void*, const MatmulBlock<A>&);
+};
+
+/// The product of a (m lanes) and b (n lanes) over k elements. finish(block) is called once for each
+/// block of whole sums. Between passes sums are in `sums` (m, n), or in scratch memory if that is none;
 /// with `add`, `sums` is what they begin from. lane_sums (m), unless null: the sums of a along k, if its lanes are
 /// adjacent.
-template <class T, class Finish>
+template <class T>
 void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOperand<T>& b, index_t k,
-                   MatrixView<accumulator_t<T>> sums, bool add, accumulator_t<T>* lane_sums, const Finish& finish) {
+                   MatrixView<accumulator_t<T>> sums, bool add, accumulator_t<T>* lane_sums,
+                   MatmulFinish<accumulator_t<T>> finish) {
   using U = MatmulUnit<T>;
   using A = accumulator_t<T>;
   using Tile = MatmulTile<U>;
@@ -129,13 +158,12 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
             matmul_tile(units, strip_of_a, packed_b + (panel + i) * units * Tile::cols, tile + i * Tile::cols, width);
           }
           const index_t row = strip * Tile::rows;
-          const index_t rows = std::min<index_t>(Tile::rows, m - row);
-          const auto place = [&] { return sums.slice_rows(row, rows).slice_cols(col, cols); };
-          if (first > 0 || add) add_to_tile<A>(tile, width, place());
+          const MatmulBlock<A> block{row, col, std::min<index_t>(Tile::rows, m - row), cols, tile, width};
+          if (first > 0 || add) block.add(block.part_of(sums));
           if (last < k) {
-            store_tile<A>(tile, width, place());
+            block.copy(block.part_of(sums));
           } else {
-            finish(row, col, rows, cols, tile, width);
+            finish(block);
           }
         }
       }
@@ -143,7 +171,7 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
   }
 }
 
-/// C (m, n) of TC = op(A) op(B) [+ C] [+ bias], see op::matmul.
+/// C (m, n) of TC = op(A) op(B) [+ C] [+ bias], see op::matmul. lane_sums as above.
 template <class T, class TC>
 void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
                  const TC* bias, accumulator_t<T>* lane_sums = nullptr) {
@@ -151,21 +179,20 @@ void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, Mat
   constexpr bool sums_in_c = std::is_same_v<TC, A>;
   MatrixView<A> sums{};
   if constexpr (sums_in_c) sums = c;
-  const bool add_c = flags.accumulate && !sums_in_c;
+  const auto finish = [&](const MatmulBlock<A>& block) {
+    const MatrixView<TC> to = block.part_of(c);
+    for (index_t r = 0; r < block.rows; ++r) {
+      for_each_vector<A>(block.cols, [&](index_t j, auto which) {
+        Vector<A> sum = load(block.sums + r * block.stride + j);
+        if (flags.accumulate && !sums_in_c) sum = load_as<A>(to.row(r) + j, which) + sum;
+        if (bias != nullptr) sum = sum + load_as<A>(bias + block.col + j, which);
+        store_as<A>(to.row(r) + j, sum, which);
+      });
+    }
+  };
   matmul_packed<T>(device, {a.data, a.stride, flags.transpose_a, c.rows},
                    {b.data, b.stride, !flags.transpose_b, c.cols}, flags.transpose_a ? a.rows : a.cols, sums,
-                   flags.accumulate && sums_in_c, lane_sums,
-                   [&](index_t row, index_t col, index_t rows, index_t cols, const A* tile, index_t stride) {
-                     for (index_t r = 0; r < rows; ++r) {
-                       TC* const out = c.row(row + r) + col;
-                       for_each_vector<A>(cols, [&](index_t j, auto which) {
-                         Vector<A> sum = load(tile + r * stride + j);
-                         if (add_c) sum = load_as<A>(out + j, which) + sum;
-                         if (bias != nullptr) sum = sum + load_as<A>(bias + col + j, which);
-                         store_as<A>(out + j, sum, which);
-                       });
-                     }
-                   });
+                   flags.accumulate && sums_in_c, lane_sums, MatmulFinish<A>(finish));
 }
 
 /// Packed products of equal dtypes, into the same dtype or into its accumulator.
@@ -175,5 +202,22 @@ struct kernel<op::matmul, T, T, TC> {
   static void run(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
                   const TC* bias) {
     matmul_into<T, TC>(device, c, a, b, flags, bias);
+  }
+};
+
+/// dweight += dy^T x by a product that sums the columns of dy, its A, while it packs them.
+template <FloatDtype T>
+struct kernel<op::linear_gradient, T, accumulator_t<T>> {
+  using A = accumulator_t<T>;
+
+  static void run(const Cpu& device, MatrixView<A> dweight, A* dbias, MatrixView<const T> dy, MatrixView<const T> x) {
+    if (x.cols == 0) {  // nothing to multiply with
+      if (dbias != nullptr) kernel<op::column_sum, T, A>::run(device, dbias, dy);
+      return;
+    }
+    auto scratch = device.scratch();
+    A* const column_sums = dbias != nullptr ? scratch.template take<A>(dy.cols) : nullptr;  // (out)
+    matmul_into<T, A>(device, dweight, dy, x, {.transpose_a = true, .accumulate = true}, nullptr, column_sums);
+    for (index_t c = 0; dbias != nullptr && c < dy.cols; ++c) dbias[c] += column_sums[c];
   }
 };
