@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include <storylm/core/random.hpp>
 #include <storylm/kernels/cpu/dispatch.hpp>
 
 namespace {
@@ -188,6 +189,33 @@ TEST_CASE("a value has the same bits at every position of an array and of a vect
   check_same_bits_everywhere(tanh_of);
   check_same_bits_everywhere(erf_of);
   check_same_bits_everywhere(sigmoid_of);
+}
+
+TEST_CASE_TEMPLATE("store_as rounds as the dtype's constructor does, load_as widens as its conversion", T, storylm::bf16,
+                   storylm::half) {
+  constexpr int lanes = cpu::vector_lanes<float>;
+  storylm::RandomStream random(1);
+  int different = 0;
+  for (int round = 0; round < 20000; ++round) {
+    cpu::Vector<float> x{};
+    for (int l = 0; l < lanes; ++l) {  // any bits at all: also subnormals, infinities and NaNs, ties a fourth of the time
+      auto bits = static_cast<std::uint32_t>(random.below(std::uint64_t{1} << 32U));
+      if (l % 4 == 0) bits &= 0xFFFF8000U;
+      if (round % 2 == 0) bits = (bits & 0x80FFFFFFU) | 0x3F000000U;  // but in every other vector all are near one
+      if (l == 5 && round % 8 == 0) bits &= 0x807FFFFFU;              // and then perhaps one subnormal among them
+      x[l] = std::bit_cast<float>(bits);
+    }
+    T stored[lanes];
+    cpu::store_as<float>(static_cast<T*>(stored), x);
+    const auto again = cpu::load_as<float>(static_cast<const T*>(stored));
+    for (int l = 0; l < lanes; ++l) {
+      if (stored[l] != T(x[l])) ++different;
+      const float lane = again[l];
+      const auto wide = static_cast<float>(stored[l]);
+      if (std::bit_cast<std::uint32_t>(lane) != std::bit_cast<std::uint32_t>(wide)) ++different;
+    }
+  }
+  CHECK(different == 0);
 }
 
 }  // namespace

@@ -8,7 +8,10 @@ struct kernel<op::cross_entropy, T> {
 
   /// loss (rows); logits (rows, vocab) become the gradient when asked for; targets (rows), negative: none.
   static void run(const Cpu& device, A* loss, MatrixView<T> logits, const token_t* targets, bool gradient) {
+    constexpr bool in_place = std::is_same_v<T, A>;
     const index_t vocab = logits.cols;
+    auto scratch = device.scratch();
+    A* const buffers = in_place ? nullptr : scratch.template take<A>(thread_count(device) * vocab);  // (threads, vocab)
     parallel_blocks(device, logits.rows, row_grain(vocab), [&](index_t begin, index_t end) {
       for (index_t r = begin; r < end; ++r) {
         T* const row = logits.row(r);
@@ -20,18 +23,24 @@ struct kernel<op::cross_entropy, T> {
         }
         const auto at_target = static_cast<A>(row[target]);
         const A largest = largest_of(vocab, row);
+        A* exponentials = nullptr;  // kept in the computing type, for the gradient
+        if constexpr (in_place) {
+          if (gradient) exponentials = row;
+        } else {
+          if (gradient) exponentials = buffers + thread_index() * vocab;
+        }
         const A sum = sum_of_vectors<A>(vocab, [=](index_t i, auto which) {
-          return exp(Vector<A>(load_as<A>(row + i, which) - largest));
+          const Vector<A> e = exp(Vector<A>(load_as<A>(row + i, which) - largest));
+          if (exponentials != nullptr) store_as<A>(exponentials + i, e, which);
+          return e;
         });
         loss[r] = std::log(sum) + (largest - at_target);
         if (!gradient) continue;
-        // Exponentials again, for those of a row in the computing type would not fit beside it in the first cache.
         const A inverse = A{1} / sum;
         for_each_vector<A>(vocab, [=](index_t i, auto which) {
-          const Vector<A> exponential = exp(Vector<A>(load_as<A>(row + i, which) - largest));
-          store_as<A>(row + i, Vector<A>(exponential * inverse), which);
+          store_as<A>(row + i, Vector<A>(load_as<A>(exponentials + i, which) * inverse), which);
         });
-        row[target] = T(exp(at_target - largest) * inverse - A{1});
+        row[target] = T(exp(at_target - largest) * inverse - A{1});  // rounded once
       }
     });
   }
