@@ -84,7 +84,7 @@ void read_corpus(const Flags& flags, detail::AtomicFile& stories, Corpus& corpus
   StoryReader reader(flags.input, {.keep_going = flags.keep_going});
   CleanStoriesOptions options{.threads = program::thread_count(flags.threads)};
   if (flags.max_stories > 0) options.max_stories = flags.max_stories;
-  if (flags.lowercase) options.finish = lower_case;
+  if (flags.lowercase) options.finish = [](std::string_view clean) { return lower_case(clean); };
   program::ProgressLine progress;
   clean_stories(reader, corpus.cleaned, options, [&](const CleanStories& block) {
     check_stop_signal();

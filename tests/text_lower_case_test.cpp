@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cstddef>
 #include <string>
 
 #include <doctest/doctest.h>
@@ -17,6 +18,25 @@ TEST_CASE("letters of several alphabets become lower-case, everything else stays
   CHECK(lower_case("İI") == "ii");
   CHECK(lower_case("łódź ß ž ĸ ŉ ſ σς 中文 😀 “x” — …") == "łódź ß ž ĸ ŉ ſ σς 中文 😀 “x” — …");
   CHECK(lower_case("") == "");
+}
+
+TEST_CASE("every byte is looked at, wherever runs of ASCII begin and end") {
+  for (std::size_t length = 0; length < 80; ++length) {
+    std::string text;
+    std::string expected;
+    for (std::size_t i = 0; i < length; ++i) {
+      text += static_cast<char>('@' + i % 28);  // @ A ... Z [
+      expected += i % 28 == 0 || i % 28 == 27 ? text.back() : static_cast<char>(text.back() + 32);
+    }
+    CHECK(lower_case(text) == expected);
+    for (std::size_t at = 0; at <= length; ++at) {
+      CHECK(lower_case(text.substr(0, at) + "É" + text.substr(at)) ==
+            expected.substr(0, at) + "é" + expected.substr(at));
+    }
+  }
+  std::string reused = "longer than what follows";
+  lower_case("AB", reused);
+  CHECK(reused == "ab");
 }
 
 TEST_CASE("lower-casing twice changes nothing more") {

@@ -66,12 +66,36 @@ constexpr void append_utf8(std::string& text, char32_t c) {
   text += static_cast<char>(0x80U | (c & 0x3FU));
 }
 
+/// Appends the ASCII characters at the beginning of `text` in lower case; returns how many there are. Whole blocks run
+/// in vectors.
+inline std::size_t append_lower_ascii(std::string_view text, std::string& lower) {
+  constexpr std::size_t block = 32;
+  std::size_t end = 0;
+  while (end + block <= text.size()) {
+    unsigned char bits = 0;
+    for (std::size_t i = end; i < end + block; ++i) {
+      bits = static_cast<unsigned char>(bits | static_cast<unsigned char>(text[i]));
+    }
+    if (bits >= 0x80) break;
+    end += block;
+  }
+  while (end < text.size() && static_cast<unsigned char>(text[end]) < 0x80) ++end;
+  const std::size_t before = lower.size();
+  lower.append(text, 0, end);
+  for (std::size_t i = before; i < lower.size(); ++i) {
+    const auto c = static_cast<unsigned char>(lower[i]);
+    lower[i] = static_cast<char>(c + (static_cast<unsigned char>(c - 'A') < 26 ? 32 : 0));
+  }
+  return end;
+}
+
 }  // namespace detail
 
-/// `text` in lower case: Unicode's simple mapping of one code point to one, for Latin, Greek, Cyrillic, Armenian and
-/// full-width letters. Everything else, malformed UTF-8 too, stays as it is.
-[[nodiscard]] inline std::string lower_case(std::string_view text) {
-  std::string lower;
+/// Writes `text` in lower case to `lower`, which it does not lie in, replacing what was there: Unicode's simple mapping
+/// of one code point to one, for Latin, Greek, Cyrillic, Armenian and full-width letters. Everything else, malformed
+/// UTF-8 too, stays as it is.
+inline void lower_case(std::string_view text, std::string& lower) {
+  lower.clear();
   lower.reserve(text.size());
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = [&](std::size_t at) -> char32_t {
@@ -80,7 +104,9 @@ constexpr void append_utf8(std::string& text, char32_t c) {
     const auto continues = [&](std::size_t at) { return (byte(at) & 0xC0U) == 0x80U; };
     const char32_t first = byte(i);
     // Every letter with a mapping takes at most three bytes.
-    if ((first & 0xE0U) == 0xC0U && continues(i + 1)) {
+    if (first < 0x80) {
+      i += detail::append_lower_ascii(text.substr(i), lower);
+    } else if ((first & 0xE0U) == 0xC0U && continues(i + 1)) {
       const char32_t c = ((first & 0x1FU) << 6U) | (byte(i + 1) & 0x3FU);
       const char32_t mapped = detail::lower_case_code_point(c);
       if (c < 0x80 || mapped == c) {
@@ -99,10 +125,14 @@ constexpr void append_utf8(std::string& text, char32_t c) {
       }
       i += 3;
     } else {
-      lower += first < 0x80 ? static_cast<char>(detail::lower_case_code_point(first)) : text[i];
-      ++i;
+      lower += text[i++];
     }
   }
+}
+/// The same as a string of its own.
+[[nodiscard]] inline std::string lower_case(std::string_view text) {
+  std::string lower;
+  lower_case(text, lower);
   return lower;
 }
 

@@ -31,7 +31,10 @@ class SentencePieceEncoder {
   }
   /// Writes the ids of `text` behind what is in `tokens`.
   void append(std::string_view text, std::vector<token_t>& tokens) {
-    if (tokenizer_.lowercase()) text = lower_ = lower_case(text);
+    if (tokenizer_.lowercase()) {
+      lower_case(text, lower_);
+      text = lower_;
+    }
     if (!tokenizer_.words_are_independent() || !single_spaces(text)) {
       const std::vector<token_t> all = tokenizer_.encode(text);
       tokens.insert(tokens.end(), all.begin(), all.end());
