@@ -110,17 +110,19 @@ class Benchmark {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_cpu_program(
-      argc, argv,
-      {{"preset", "story_24m"},
-       {"dtype", "float32"},
-       {"batch", "1"},
-       {"prompt", "4"},
-       {"tokens", "0"},
-       {"threads", "0"},
-       {"instruction_set", ""},
-       {"repeats", "3"},
-       {"serve", "off"},
-       {"json", ""}},
-      [](const Flags& flags) { with_dtype(flags.text("dtype"), [&]<class T>() { Benchmark<T>(flags).run(); }); });
+  return run_cpu_program(argc, argv,
+                         {{"preset", "story_24m"},
+                          {"dtype", "float32"},
+                          {"batch", "1"},
+                          {"prompt", "4"},
+                          {"tokens", "0"},
+                          {"threads", "0"},
+                          {"instruction_set", ""},
+                          {"repeats", "3"},
+                          {"serve", "off"},
+                          {"json", ""}},
+                         [](const Flags& flags) {
+                           with_dtype<Task::generation>(flags.text("dtype"),
+                                                        [&]<class T>() { Benchmark<T>(flags).run(); });
+                         });
 }

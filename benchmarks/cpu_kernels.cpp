@@ -361,15 +361,15 @@ void add_decoding(Setting& setting) {
 
 template <class T>
 void add_all(Setting& setting, const Packed<Cpu>& batch) {
-  if constexpr (generates<T>) {
+  if constexpr (trains<T>) {
     add_matmul<T>(setting);
     add_fused<T>(setting, batch);
     add_attention<T>(setting, batch);
     add_elementwise<T>(setting, batch);
-    add_decoding<T>(setting);
   } else {
-    std::cout << name_of<T> << ": the CPU has no kernels for it\n";
+    std::cout << name_of<T> << ": the CPU has no kernels to train in it\n";
   }
+  if constexpr (generates<T>) add_decoding<T>(setting);
 }
 
 /// Prints rates and shares, and keeps the times.

@@ -42,12 +42,16 @@ template <class T>
 inline constexpr bool generates = trains<T>&& Supports<Cpu, op::matmul_rows, T, T, T>&&
     Supports<Cpu, op::attention_cached, T, T>&& Supports<Cpu, op::sample, T>;
 
-/// Calls f.template operator()<T>() for the dtype that a flag names. @throws ArgumentError
-template <class F>
+/// What a program does.
+enum class Task { training, generation };
+
+/// Calls f.template operator()<T>() for the dtype that a flag names. @throws ArgumentError where the CPU cannot do the
+/// task in it
+template <Task task = Task::generation, class F>
 void with_dtype(const std::string& name, F&& f) {
   if (name == "float32") return f.template operator()<float>();
   expects<ArgumentError>(name == "bfloat16", "flags", "--dtype is float32 or bfloat16: ", name);
-  if constexpr (generates<bf16>) {
+  if constexpr (task == Task::training ? trains<bf16> : generates<bf16>) {
     f.template operator()<bf16>();
   } else {
     storylm::detail::fail<ArgumentError>("flags", "--dtype bfloat16: the CPU has no kernels for it");

@@ -161,23 +161,25 @@ class Benchmark {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_cpu_program(
-      argc, argv,
-      {{"preset", "story_24m"},
-       {"dtype", "float32"},
-       {"dropout", "0.1"},
-       {"lr", "0.0003"},
-       {"batch", "8"},
-       {"length", "0"},
-       {"batches", "4"},
-       {"packed", "off"},
-       {"tokens", ""},
-       {"threads", "0"},
-       {"instruction_set", ""},
-       {"warm_up", "2"},
-       {"steps", "10"},
-       {"export", ""},
-       {"serve", "off"},
-       {"json", ""}},
-      [](const Flags& flags) { with_dtype(flags.text("dtype"), [&]<class T>() { Benchmark<T>(flags).run(); }); });
+  return run_cpu_program(argc, argv,
+                         {{"preset", "story_24m"},
+                          {"dtype", "float32"},
+                          {"dropout", "0.1"},
+                          {"lr", "0.0003"},
+                          {"batch", "8"},
+                          {"length", "0"},
+                          {"batches", "4"},
+                          {"packed", "off"},
+                          {"tokens", ""},
+                          {"threads", "0"},
+                          {"instruction_set", ""},
+                          {"warm_up", "2"},
+                          {"steps", "10"},
+                          {"export", ""},
+                          {"serve", "off"},
+                          {"json", ""}},
+                         [](const Flags& flags) {
+                           with_dtype<Task::training>(flags.text("dtype"),
+                                                      [&]<class T>() { Benchmark<T>(flags).run(); });
+                         });
 }
