@@ -46,6 +46,7 @@ struct kernel;
 #include <storylm/kernels/cpu/peak_flops.inc.hpp>
 //
 #include <storylm/kernels/cpu/linear_activation.inc.hpp>
+#include <storylm/kernels/cpu/linear_gradient.inc.hpp>
 //
 #include <storylm/kernels/cpu/attention_tiles.inc.hpp>
 //
