@@ -17,12 +17,13 @@ struct kernel<op::attention, T> {
       index_t sequence;
       index_t first;
     };
+    constexpr index_t grain = AttentionForward<T>::query_block;
     auto scratch = device.scratch();
-    auto* const blocks = scratch.template take<Block>(batch.tokens / attention_tile + batch.sequences);
+    auto* const blocks = scratch.template take<Block>(batch.tokens / grain + batch.sequences);
     index_t count = 0;
     for (index_t s = 0; s < batch.sequences; ++s) {
       const index_t length = batch.offsets[s + 1] - batch.offsets[s];
-      for (index_t first = 0; first < length; first += attention_tile) blocks[count++] = {s, first};
+      for (index_t first = 0; first < length; first += grain) blocks[count++] = {s, first};
     }
     const AttentionCall<T> call(qkv, spec, dropout, batch);
     const index_t size = AttentionForward<T>::scratch_size(call);

@@ -13,30 +13,35 @@ class AttentionBackward {
   using U = TileUnit<T>;
 
   [[nodiscard]] static index_t scratch_size(const AttentionCall<T>& call) {
-    return attention_tile * (4 * call.units + 5 * call.width + 3 * strip_rows + 2 * attention_tile) +
-           padded_rows(call) * (call.width + 1);
+    return padded_length(call.batch.longest) * (2 * call.units + 5 * call.width + 1) +
+           attention_tile * (2 * call.units + call.width + 3 * strip_rows + 2 * attention_tile);
   }
   AttentionBackward(const AttentionCall<T>& call, A* scratch) : call_(call) {
     const auto take = [&]<class X>(X*& to, index_t rows, index_t n) {
       to = reinterpret_cast<X*>(scratch);  // X is as large as A
       scratch += rows * n;
     };
-    take(queries_, attention_tile, call.units);
-    take(doutputs_, attention_tile, call.units);
+    const index_t length = padded_length(call.batch.longest);
+    take(queries_, length, call.units);
+    take(doutputs_, length, call.units);
+    take(stacked_queries_, length, call.width);
+    take(stacked_doutputs_, length, call.width);
+    take(dqueries_, length, call.width);
+    take(dkeys_, length, call.width);
+    take(dvalues_, length, call.width);
+    take(dots_, length, 1);
     take(keys_transposed_, attention_tile, call.units);
     take(values_transposed_, attention_tile, call.units);
-    take(stacked_queries_, attention_tile, call.width);
-    take(stacked_doutputs_, attention_tile, call.width);
     take(stacked_keys_, attention_tile, call.width);
-    take(dkeys_, attention_tile, call.width);
-    take(dvalues_, attention_tile, call.width);
     take(scores_, attention_tile, strip_rows);
     take(dprobabilities_, attention_tile, strip_rows);
     take(dscores_, attention_tile, strip_rows);
     take(stacked_probabilities_, attention_tile, attention_tile);
     take(stacked_dscores_, attention_tile, attention_tile);
-    take(dqueries_, padded_rows(call), call.width);
-    take(dots_, padded_rows(call), 1);
+    if constexpr (unit_depth<U> == 1) {  // nothing to stack: they are the same
+      stacked_queries_ = queries_;
+      stacked_doutputs_ = doutputs_;
+    }
   }
 
   /// dqkv: overwrites the columns of kv head `kv` and of its query heads in the rows of `sequence`.
@@ -45,90 +50,86 @@ class AttentionBackward {
     const AttentionSpec& spec = call_.spec;
     const index_t begin = call_.batch.offsets[sequence];
     const index_t length = call_.batch.offsets[sequence + 1] - begin;
-    const index_t padded = padded_length(length);
     const index_t group = spec.heads / spec.kv_heads;
-    std::fill_n(dqueries_, group * padded * call_.width, A{0});
-    for (index_t head = 0; head < group; ++head) {
-      const index_t column = (kv * group + head) * spec.head_dim;
-      for (index_t r = 0; r < length; ++r) {
-        dots_[head * padded + r] =
-            row_dot<A>(dy.row(begin + r) + column, y.row(begin + r) + column, spec.head_dim);
+    std::fill_n(dkeys_, length * call_.width, A{0});
+    std::fill_n(dvalues_, length * call_.width, A{0});
+    for (index_t head = kv * group; head < (kv + 1) * group; ++head) {
+      const index_t column = head * spec.head_dim;
+      const auto rows = [&](MatrixView<const T> of) {
+        return MatrixView<const T>(of.row(begin) + column, length, spec.head_dim, of.stride);
+      };
+      pack(queries_, stacked_queries_, rows(call_.qkv));
+      pack(doutputs_, stacked_doutputs_, rows(dy));
+      row_dots<A, T>(dots_, rows(dy), rows(y));
+      std::fill_n(dqueries_, padded_length(length) * call_.width, A{0});
+      for (index_t key = 0; key < length; key += attention_tile) {
+        add_keys(lse + begin * spec.heads + head, sequence, head, kv, key);
       }
+      store_rows(dqkv, begin, column, dqueries_, length, call_.scale);
     }
-    for (index_t key = 0; key < length; key += attention_tile) {
-      const index_t count = std::min(attention_tile, length - key);
-      const T* k = call_.key(begin + key, kv);
-      transpose_tile(keys_transposed_, k, call_.qkv.stride, count, spec.head_dim);
-      transpose_tile(values_transposed_, call_.value(begin + key, kv), call_.qkv.stride, count, spec.head_dim);
-      stack_tile(stacked_keys_, call_.width, k, call_.qkv.stride, count, spec.head_dim);
-      std::fill_n(dkeys_, attention_tile * call_.width, A{0});
-      std::fill_n(dvalues_, attention_tile * call_.width, A{0});
-      // The last key of the tile is seen by queries before last + window.
-      const index_t end = spec.window > 0 ? std::min(length, key + count - 1 + spec.window) : length;
-      for (index_t head = 0; head < group; ++head) {
-        for (index_t first = key; first < end; first += attention_tile) {
-          const index_t at = head * padded + first;
-          add_block(dy, lse, dots_ + at, dqueries_ + at * call_.width, sequence, kv * group + head, first, key, count);
-        }
-      }
-      for (index_t j = 0; j < count; ++j) {
-        T* dk = dqkv.row(begin + key + j) + spec.q_width() + kv * spec.head_dim;
-        store_row(dk, dkeys_ + j * call_.width, call_.scale);
-        store_row(dk + spec.kv_width(), dvalues_ + j * call_.width, A{1});
-      }
-    }
-    for (index_t head = 0; head < group; ++head) {
-      for (index_t r = 0; r < length; ++r) {
-        store_row(dqkv.row(begin + r) + (kv * group + head) * spec.head_dim,
-                  dqueries_ + (head * padded + r) * call_.width, call_.scale);
-      }
-    }
+    store_rows(dqkv, begin, spec.q_width() + kv * spec.head_dim, dkeys_, length, call_.scale);
+    store_rows(dqkv, begin, spec.q_width() + spec.kv_width() + kv * spec.head_dim, dvalues_, length, A{1});
   }
 
  private:
   [[nodiscard]] static index_t padded_length(index_t length) {
     return (length + attention_tile - 1) / attention_tile * attention_tile;
   }
-  /// Rows of queries that a piece can have.
-  [[nodiscard]] static index_t padded_rows(const AttentionCall<T>& call) {
-    return call.spec.heads / call.spec.kv_heads * padded_length(call.batch.longest);
+
+  void pack(U* along, U* stacked, MatrixView<const T> rows) const {
+    copy_tile(along, call_.units, rows.data, rows.stride, rows.rows, rows.cols);
+    if (stacked != along) stack_tile(stacked, call_.width, rows.data, rows.stride, rows.rows, rows.cols);
   }
 
-  void store_row(T* to, const A* from, A factor) const {
-    for_each_vector<A>(call_.spec.head_dim,
-                       [&](index_t c, auto which) { store_as<A>(to + c, load(from + c) * factor, which); });
+  void store_rows(MatrixView<T> to, index_t row, index_t column, const A* from, index_t rows, A factor) const {
+    for (index_t r = 0; r < rows; ++r) {
+      T* const out = to.row(row + r) + column;
+      const A* const in = from + r * call_.width;
+      for_each_vector<A>(call_.spec.head_dim,
+                         [&](index_t c, auto which) { store_as<A>(out + c, load(in + c) * factor, which); });
+    }
   }
 
-  // dots (tile) and dqueries (tile, width) are those of the block of queries.
-  void add_block(MatrixView<const T> dy, const A* lse, const A* dots, A* dqueries, index_t sequence, index_t head,
-                 index_t first, index_t first_key, index_t keys) const {
+  // A tile of keys with all blocks of queries that see one of them. lse is that of the sequence's first query.
+  void add_keys(const A* lse, index_t sequence, index_t head, index_t kv, index_t key) const {
+    const AttentionSpec& spec = call_.spec;
+    const index_t begin = call_.batch.offsets[sequence];
+    const index_t length = call_.batch.offsets[sequence + 1] - begin;
+    const index_t keys = std::min(attention_tile, length - key);
+    const T* const k = call_.key(begin + key, kv);
+    transpose_tile(keys_transposed_, k, call_.qkv.stride, keys, spec.head_dim);
+    transpose_tile(values_transposed_, call_.value(begin + key, kv), call_.qkv.stride, keys, spec.head_dim);
+    stack_tile(stacked_keys_, call_.width, k, call_.qkv.stride, keys, spec.head_dim);
+    // The last key of the tile is seen by queries before last + window.
+    const index_t end = spec.window > 0 ? std::min(length, key + keys - 1 + spec.window) : length;
+    for (index_t first = key; first < end; first += attention_tile) {
+      add_block(lse + first * spec.heads, sequence, head, first, std::min(attention_tile, length - first), key, keys);
+    }
+  }
+
+  void add_block(const A* lse, index_t sequence, index_t head, index_t first, index_t count, index_t first_key,
+                 index_t keys) const {
     constexpr index_t depth = unit_depth<U>;
     const AttentionSpec& spec = call_.spec;
     const index_t width = call_.width;
     const index_t units = call_.units;
-    const index_t begin = call_.batch.offsets[sequence];
-    const index_t count = std::min(attention_tile, call_.batch.offsets[sequence + 1] - begin - first);
-    const T* q = call_.query(begin + first, head);
-    const T* g = dy.row(begin + first) + head * spec.head_dim;
-    copy_tile(queries_, units, q, call_.qkv.stride, count, spec.head_dim);
-    copy_tile(doutputs_, units, g, dy.stride, count, spec.head_dim);
-    stack_tile(stacked_queries_, width, q, call_.qkv.stride, count, spec.head_dim);
-    stack_tile(stacked_doutputs_, width, g, dy.stride, count, spec.head_dim);
+    const index_t head_units = call_.head_units();
+    A ones[strip_rows];
+    std::fill_n(ones, strip_rows, A{1});
     for (index_t i = 0; i < count; i += strip_rows) {
       const index_t end = visible_keys(first + i + strip_rows - 1, first_key, keys, 0).end;
       const index_t columns = padded_to_vectors<A>(end);
-      if (visible_keys(first + i, first_key, keys, spec.window).begin >= end) continue;
-      strip_product<Sums::begin, A, U>(scores_, attention_tile, {queries_ + i * units, units, 1}, keys_transposed_,
-                                       attention_tile, call_.head_units(), columns);
-      strip_product<Sums::begin, A, U>(dprobabilities_, attention_tile, {doutputs_ + i * units, units, 1},
-                                       values_transposed_, attention_tile, call_.head_units(), columns);
+      if (visible_keys(first + i, first_key, keys, spec.window).begin >= end) break;  // the window has passed the tile
+      strip_product<A, U>(scores_, attention_tile, nullptr, {queries_ + (first + i) * units, units, 1},
+                          keys_transposed_, attention_tile, head_units, columns);
+      strip_product<A, U>(dprobabilities_, attention_tile, nullptr, {doutputs_ + (first + i) * units, units, 1},
+                          values_transposed_, attention_tile, head_units, columns);
       for (index_t r = i; r < i + strip_rows; r += depth) {
         const index_t rows = std::clamp<index_t>(count - r, 0, depth);
-        add_rows(lse + (begin + first + r) * spec.heads + head, dots + r, rows, sequence, head, first, r, first_key,
-                 keys, columns);
+        add_rows(lse + r * spec.heads, rows, sequence, head, first, r, first_key, keys, columns);
       }
-      strip_product<Sums::go_on, A, U>(dqueries + i * width, width, {dscores_, attention_tile, 1}, stacked_keys_, width,
-                                       (end + depth - 1) / depth, width);
+      strip_product<A, U>(dqueries_ + (first + i) * width, width, ones, {dscores_, attention_tile, 1}, stacked_keys_,
+                          width, (end + depth - 1) / depth, width);
     }
     // Transposed products: rows are keys, the sum runs over the queries that see one of them.
     for (index_t j = 0; j < keys; j += strip_rows) {
@@ -137,16 +138,18 @@ class AttentionBackward {
       const index_t to = (std::min(count, seen) + depth - 1) / depth;
       if (from >= to) continue;
       const index_t at = from * attention_tile + j;
-      strip_product<Sums::go_on, A, U>(dvalues_ + j * width, width, {stacked_probabilities_ + at, 1, attention_tile},
-                                       stacked_doutputs_ + from * width, width, to - from, width);
-      strip_product<Sums::go_on, A, U>(dkeys_ + j * width, width, {stacked_dscores_ + at, 1, attention_tile},
-                                       stacked_queries_ + from * width, width, to - from, width);
+      const index_t row = (first_key + j) * width;
+      const index_t begin = (first / depth + from) * width;
+      strip_product<A, U>(dvalues_ + row, width, ones, {stacked_probabilities_ + at, 1, attention_tile},
+                          stacked_doutputs_ + begin, width, to - from, width);
+      strip_product<A, U>(dkeys_ + row, width, ones, {stacked_dscores_ + at, 1, attention_tile},
+                          stacked_queries_ + begin, width, to - from, width);
     }
   }
 
   // As many rows as a unit has, from r on, of which `rows` exist: probabilities with dropout and gradients of the
   // scores from scores and dY V^T.
-  void add_rows(const A* lse, const A* dots, index_t rows, index_t sequence, index_t head, index_t first, index_t r,
+  void add_rows(const A* lse, index_t rows, index_t sequence, index_t head, index_t first, index_t r,
                 index_t first_key, index_t keys, index_t columns) const {
     constexpr index_t lanes = vector_lanes<A>;
     constexpr int depth = unit_depth<U>;
@@ -154,7 +157,7 @@ class AttentionBackward {
     const A* dp = dprobabilities_ + r % strip_rows * attention_tile;
     U* ds = dscores_ + r % strip_rows * attention_tile;
     const index_t stacked = r / depth * attention_tile;
-    const Vector<A> scale = broadcast(call_.scale);
+    const Vector<A> scale = broadcast(call_.scale_log2);
     Vector<A> shift[depth] = {};
     Vector<A> dot[depth] = {};
     for (int h = 0; h < depth; ++h) {
@@ -164,8 +167,8 @@ class AttentionBackward {
                    -std::numeric_limits<A>::infinity());
       fill_outside(dprobabilities_ + (r % strip_rows + h) * attention_tile, visible, columns, A{0});
       if (h >= rows) continue;
-      shift[h] = broadcast(-lse[h * call_.spec.heads]);
-      dot[h] = broadcast(dots[h]);
+      shift[h] = broadcast(-std::numbers::log2e_v<A> * lse[h * call_.spec.heads]);
+      dot[h] = broadcast(dots_[first + r + h]);
     }
     for (index_t block = 0; block < columns; block += dropout_columns) {
       DropoutFactors<A> factors[depth];
@@ -179,7 +182,7 @@ class AttentionBackward {
           const index_t j = at + part * lanes;
           if (j >= columns) return;
           unrolled<depth>([&](auto h) {
-            const Vector<A> p = exp(multiply_add(load(s + h * attention_tile + j), scale, shift[h]));
+            const Vector<A> p = power_of_two(multiply_add(load(s + h * attention_tile + j), scale, shift[h]));
             const Vector<A> factor = factors[h].part[unit * depth + part];
             kept[h][part] = p * factor;
             gradient[h][part] = p * (load(dp + h * attention_tile + j) * factor - dot[h]);
@@ -195,20 +198,23 @@ class AttentionBackward {
   }
 
   const AttentionCall<T>& call_;
-  U* queries_;                // (tile, units)
-  U* doutputs_;               // (tile, units)
-  U* keys_transposed_;        // (units, tile)
-  U* values_transposed_;      // (units, tile)
-  U* stacked_queries_;        // (tile in units, width)
-  U* stacked_doutputs_;       // (tile in units, width)
-  U* stacked_keys_;           // (tile in units, width)
-  A* dkeys_;                  // (tile, width)
-  A* dvalues_;                // (tile, width)
+  // Of a head and the whole sequence.
+  U* queries_;           // (length, units)
+  U* doutputs_;          // (length, units)
+  U* stacked_queries_;   // (length in units, width)
+  U* stacked_doutputs_;  // (length in units, width)
+  A* dqueries_;          // (length, width)
+  A* dkeys_;             // (length, width)
+  A* dvalues_;           // (length, width)
+  A* dots_;              // (length)
+  // Of a tile of keys.
+  U* keys_transposed_;    // (units, tile)
+  U* values_transposed_;  // (units, tile)
+  U* stacked_keys_;       // (tile in units, width)
+  // Of a strip of queries, and stacked of a block.
   A* scores_;                 // (strip_rows, tile)
   A* dprobabilities_;         // (strip_rows, tile)
   U* dscores_;                // (strip_rows, tile)
   U* stacked_probabilities_;  // (tile in units, tile)
   U* stacked_dscores_;        // (tile in units, tile)
-  A* dqueries_;               // (heads of the group, padded length, width)
-  A* dots_;                   // (heads of the group, padded length)
 };

@@ -14,7 +14,8 @@ struct AttentionCall {
   AttentionSpec spec;
   PackedView batch;
   DropoutMask mask;
-  A scale;
+  A scale;       ///< of the scores
+  A scale_log2;  ///< scale / ln 2: softmax is computed with powers of two
   index_t width;  ///< head_dim in whole vectors: rows of sums
   index_t units;  ///< head_dim in units, in whole vectors: rows of left operands
 
@@ -25,6 +26,7 @@ struct AttentionCall {
         batch(packed),
         mask(dropout),
         scale(A{1} / std::sqrt(static_cast<A>(shape.head_dim))),
+        scale_log2(scale * std::numbers::log2e_v<A>),
         width(padded_to_vectors<A>(shape.head_dim)),
         units(padded_to_vectors<U>(shape.head_dim / unit_depth<U>)) {}
 
@@ -48,41 +50,44 @@ struct AttentionCall {
   }
 };
 
-/// Forward of up to attention_tile queries of one head, from position `first` of a sequence on. Scratch of one thread.
+/// Forward of up to query_block queries of one head, from position `first` of a sequence on. Scratch of one thread.
 template <class T>
 class AttentionForward {
  public:
   using A = accumulator_t<T>;
   using U = TileUnit<T>;
 
+  /// Queries that share the tiles of keys and values which are made for them.
+  static constexpr index_t query_block = 4 * attention_tile;
+
   [[nodiscard]] static index_t scratch_size(const AttentionCall<T>& call) {
-    return attention_tile * (2 * call.units + 2 * call.width + 2 * strip_rows + 2);
+    return query_block * (call.units + call.width + 2) + attention_tile * (call.units + call.width + 2 * strip_rows);
   }
   AttentionForward(const AttentionCall<T>& call, A* scratch) : call_(call) {
-    const auto take = [&]<class X>(X*& to, index_t n) {
+    const auto take = [&]<class X>(X*& to, index_t rows, index_t n) {
       to = reinterpret_cast<X*>(scratch);  // X is as large as A
-      scratch += attention_tile * n;
+      scratch += rows * n;
     };
-    take(queries_, call.units);
-    take(keys_, call.units);
-    take(values_, call.width);
-    take(outputs_, call.width);
-    take(scores_, strip_rows);
-    take(probabilities_, strip_rows);
-    take(largest_, 1);
-    take(sums_, 1);
+    take(queries_, query_block, call.units);
+    take(outputs_, query_block, call.width);
+    take(largest_, query_block, 1);
+    take(sums_, query_block, 1);
+    take(keys_, attention_tile, call.units);
+    take(values_, attention_tile, call.width);
+    take(scores_, attention_tile, strip_rows);
+    take(probabilities_, attention_tile, strip_rows);
   }
 
   void run(MatrixView<T> y, A* lse, index_t sequence, index_t head, index_t first) const {
     const AttentionSpec& spec = call_.spec;
     const index_t begin = call_.batch.offsets[sequence];
-    const index_t count = std::min(attention_tile, call_.batch.offsets[sequence + 1] - begin - first);
+    const index_t count = std::min(query_block, call_.batch.offsets[sequence + 1] - begin - first);
     copy_tile(queries_, call_.units, call_.query(begin + first, head), call_.qkv.stride, count, spec.head_dim);
-    std::fill_n(outputs_, attention_tile * call_.width, A{0});
-    std::fill_n(largest_, attention_tile, -std::numeric_limits<A>::infinity());
-    std::fill_n(sums_, attention_tile, A{0});
+    std::fill_n(outputs_, query_block * call_.width, A{0});
+    std::fill_n(largest_, query_block, -std::numeric_limits<A>::infinity());
+    std::fill_n(sums_, query_block, A{0});
     const index_t oldest = spec.window > 0 ? std::max<index_t>(0, first + 1 - spec.window) : 0;
-    for (index_t key = oldest / attention_tile * attention_tile; key <= first; key += attention_tile) {
+    for (index_t key = oldest / attention_tile * attention_tile; key < first + count; key += attention_tile) {
       add_tile(sequence, head, first, count, key);
     }
     for (index_t i = 0; i < count; ++i) {
@@ -91,7 +96,8 @@ class AttentionForward {
       const A inverse = A{1} / sums_[i];
       for_each_vector<A>(spec.head_dim,
                          [&](index_t c, auto which) { store_as<A>(to + c, load(from + c) * inverse, which); });
-      lse[(begin + first + i) * spec.heads + head] = multiply_add(largest_[i], call_.scale, std::log(sums_[i]));
+      lse[(begin + first + i) * spec.heads + head] =
+          multiply_add(largest_[i], std::numbers::ln2_v<A>, std::log(sums_[i]));
     }
   }
 
@@ -105,39 +111,73 @@ class AttentionForward {
     const index_t kv = call_.kv_head(head);
     transpose_tile(keys_, call_.key(row, kv), call_.qkv.stride, keys, spec.head_dim);
     stack_tile(values_, width, call_.value(row, kv), call_.qkv.stride, keys, spec.head_dim);
-    for (index_t i = 0; i < count; i += strip_rows) {
+    for (index_t i = std::max<index_t>(0, first_key - first); i < count; i += strip_rows) {
       const index_t end = visible_keys(first + i + strip_rows - 1, first_key, keys, 0).end;
       const index_t begin = visible_keys(first + i, first_key, keys, spec.window).begin / depth;
       const index_t columns = padded_to_vectors<A>(end);
-      if (begin * depth >= end) continue;
-      strip_product<Sums::begin, A, U>(scores_, attention_tile, {queries_ + i * call_.units, call_.units, 1}, keys_,
-                                       attention_tile, call_.head_units(), columns);
-      for (index_t r = 0; r < strip_rows; ++r) add_row(sequence, head, first, i + r, first_key, keys, columns);
-      strip_product<Sums::go_on, A, U>(outputs_ + i * width, width, {probabilities_ + begin, attention_tile, 1},
-                                       values_ + begin * width, width, (end + depth - 1) / depth - begin, width);
+      if (begin * depth >= end) break;  // the window has passed the tile
+      strip_product<A, U>(scores_, attention_tile, nullptr, {queries_ + i * call_.units, call_.units, 1}, keys_,
+                          attention_tile, call_.head_units(), columns);
+      A corrections[strip_rows];
+      constexpr index_t together = std::min<index_t>(strip_rows, vector_lanes<A>);
+      for (index_t r = 0; r < strip_rows; r += together) {
+        add_rows<together>(corrections + r, sequence, head, first, i + r, first_key, keys, columns);
+      }
+      strip_product<A, U>(outputs_ + i * width, width, corrections, {probabilities_ + begin, attention_tile, 1},
+                          values_ + begin * width, width, (end + depth - 1) / depth - begin, width);
     }
   }
 
-  // Scores of one row become probabilities relative to the largest so far; what was summed before is rescaled to it.
-  void add_row(index_t sequence, index_t head, index_t first, index_t i, index_t first_key, index_t keys,
-               index_t columns) const {
+  // Scores of `Rows` rows from `i` on become probabilities relative to the largest so far; what was summed before is to
+  // be multiplied by the corrections.
+  template <index_t Rows>
+  void add_rows(A* corrections, index_t sequence, index_t head, index_t first, index_t i, index_t first_key,
+                index_t keys, index_t columns) const {
+    constexpr index_t lanes = vector_lanes<A>;
+    constexpr int rows = static_cast<int>(Rows);
+    A* const scores = scores_ + i % strip_rows * attention_tile;
+    U* const probabilities = probabilities_ + i % strip_rows * attention_tile;
+    Vector<A> most[rows];
+    for (int h = 0; h < rows; ++h) {
+      A* const row = scores + h * attention_tile;
+      fill_outside(row, visible_keys(first + i + h, first_key, keys, call_.spec.window), columns,
+                   -std::numeric_limits<A>::infinity());
+      Vector<A> largest = load(row);
+      for (index_t j = lanes; j < columns; j += lanes) largest = larger<A>(load(row + j), largest);
+      most[h] = largest;
+    }
+    // Lane h of these is row h's. A row that has seen no key yet has -infinity as its largest, and any finite shift
+    // makes zeros of its probabilities.
+    alignas(vector_bytes) A shifts[lanes];
+    const Vector<A> before = load_first(largest_ + i, Rows);
+    const Vector<A> largest = larger<A>(lane_maxima<A, rows>(most) * call_.scale_log2, before);
+    const Vector<A> shift = select(largest < -std::numeric_limits<A>::max(), Vector<A>{}, largest);
+    const Vector<A> correction = power_of_two(Vector<A>(before - shift));
+    store(shifts, -shift);
+    for (int h = 0; h < rows; ++h) {
+      largest_[i + h] = largest[h];
+      corrections[h] = correction[h];
+    }
+    Vector<A> sum[rows];
+    for (int h = 0; h < rows; ++h) {
+      sum[h] = add_row(scores + h * attention_tile, probabilities + h * attention_tile, shifts[h], sequence, head,
+                       first + i + h, first_key, columns);
+    }
+    const Vector<A> sums = lane_sums<A, rows>(sum);
+    for (int h = 0; h < rows; ++h) sums_[i + h] = multiply_add(sums_[i + h], A{correction[h]}, A{sums[h]});
+  }
+
+  // The sums of a row's probabilities in parts; they are left behind with dropout.
+  [[gnu::always_inline]] inline Vector<A> add_row(const A* scores, U* probabilities, A shift, index_t sequence,
+                                                  index_t head, index_t query, index_t first_key,
+                                                  index_t columns) const {
     constexpr index_t lanes = vector_lanes<A>;
     constexpr int depth = unit_depth<U>;
-    const VisibleKeys visible = visible_keys(first + i, first_key, keys, call_.spec.window);
-    A* row = scores_ + i % strip_rows * attention_tile;
-    U* probabilities = probabilities_ + i % strip_rows * attention_tile;
-    if (visible.begin == visible.end) {
-      std::fill_n(probabilities, columns, U{0});
-      return;
-    }
-    fill_outside(row, visible, columns, -std::numeric_limits<A>::infinity());
-    const A largest = row_max(row, columns, largest_[i]);
-    if (largest != largest_[i]) rescale(i, largest);
-    const Vector<A> scale = broadcast(call_.scale);
-    const Vector<A> shift = broadcast(-largest * call_.scale);
+    const Vector<A> scale = broadcast(call_.scale_log2);
+    const Vector<A> row_shift = broadcast(shift);
     Vector<A> sum{};
     for (index_t block = 0; block < columns; block += dropout_columns) {
-      const DropoutFactors<A> factors = call_.factors(sequence, first + i, head, first_key + block);
+      const DropoutFactors<A> factors = call_.factors(sequence, query, head, first_key + block);
       unrolled<DropoutFactors<A>::parts / depth>([&](auto unit) {
         const index_t at = block + unit * depth * lanes;
         if (at >= columns) return;
@@ -145,31 +185,23 @@ class AttentionForward {
         unrolled<depth>([&](auto part) {
           const index_t j = at + part * lanes;
           if (j >= columns) return;
-          const Vector<A> p = exp(multiply_add(load(row + j), scale, shift));
+          const Vector<A> p = power_of_two(multiply_add(load(scores + j), scale, row_shift));
           sum += p;
           kept[part] = p * factors.part[unit * depth + part];
         });
         store(probabilities + at / depth, adjacent_units<U, A>(kept));
       });
     }
-    sums_[i] += sum_of_lanes<A>(sum);
-  }
-
-  void rescale(index_t i, A largest) const {
-    const A correction = exp((largest_[i] - largest) * call_.scale);
-    largest_[i] = largest;
-    sums_[i] *= correction;
-    A* outputs = outputs_ + i * call_.width;
-    for (index_t c = 0; c < call_.width; c += vector_lanes<A>) store(outputs + c, load(outputs + c) * correction);
+    return sum;
   }
 
   const AttentionCall<T>& call_;
-  U* queries_;        // (tile, units)
+  U* queries_;        // (query_block, units)
+  A* outputs_;        // (query_block, width)
+  A* largest_;        // (query_block)  scaled, for powers of two
+  A* sums_;           // (query_block)
   U* keys_;           // (units, tile)
   U* values_;         // (tile in units, width)
-  A* outputs_;        // (tile, width)
   A* scores_;         // (strip_rows, tile)
   U* probabilities_;  // (strip_rows, tile)
-  A* largest_;        // (tile)  before scaling
-  A* sums_;           // (tile)
 };

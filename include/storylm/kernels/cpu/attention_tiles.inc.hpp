@@ -8,7 +8,7 @@
 /// whatever strip or column group it falls into.
 
 inline constexpr index_t attention_tile = 64;  ///< queries and keys in a tile; tiles begin at multiples in a sequence
-inline constexpr index_t strip_rows = 4;       ///< rows of a product computed together
+inline constexpr index_t strip_rows = vector_bytes == 64 ? 8 : 4;  ///< rows of a product computed together
 
 /// What tiles of T are multiplied in; as large as the computing type.
 template <class T>
@@ -32,17 +32,18 @@ struct StripOperand {
   index_t step;
 };
 
-/// What a product does with what is there.
-enum class Sums : std::uint8_t { begin, go_on };
-
-/// c (strip_rows, Vectors vectors) = or += a (strip_rows, k) b (k, Vectors vectors).
-template <int Vectors, Sums sums, class A, class U>
-inline void strip_columns(A* c, index_t c_stride, StripOperand<U> a, const U* b, index_t b_stride, index_t k) {
+/// c (strip_rows, Vectors vectors) = factors (strip_rows) * c + a (strip_rows, k) b (k, Vectors vectors), row by row.
+/// Factors null: c = a b.
+template <int Vectors, class A, class U>
+inline void strip_columns(A* c, index_t c_stride, const A* factors, StripOperand<U> a, const U* b, index_t b_stride,
+                          index_t k) {
   constexpr int rows = strip_rows;
   constexpr int lanes = vector_lanes<A>;
   Vector<A> sum[rows][Vectors] = {};
-  if constexpr (sums == Sums::go_on) {
-    unrolled<rows>([&](auto i) { unrolled<Vectors>([&](auto v) { sum[i][v] = load(c + i * c_stride + v * lanes); }); });
+  if (factors != nullptr) {
+    unrolled<rows>([&](auto i) {
+      unrolled<Vectors>([&](auto v) { sum[i][v] = load(c + i * c_stride + v * lanes) * factors[i]; });
+    });
   }
   for (index_t p = 0; p < k; ++p) {
     Vector<U> y[Vectors];
@@ -61,20 +62,20 @@ inline void strip_columns(A* c, index_t c_stride, StripOperand<U> a, const U* b,
   unrolled<rows>([&](auto i) { unrolled<Vectors>([&](auto v) { store(c + i * c_stride + v * lanes, sum[i][v]); }); });
 }
 
-/// c (strip_rows, n) = or += a (strip_rows, k) b (k, n); k in units, n a multiple of the vector's lanes.
-template <Sums sums, class A, class U>
-inline void strip_product(A* c, index_t c_stride, StripOperand<U> a, const U* b, index_t b_stride, index_t k,
-                          index_t n) {
+/// strip_columns for n columns, a multiple of the vector's lanes; k in units.
+template <class A, class U>
+inline void strip_product(A* c, index_t c_stride, const A* factors, StripOperand<U> a, const U* b, index_t b_stride,
+                          index_t k, index_t n) {
   constexpr index_t lanes = vector_lanes<A>;
-  constexpr int widest = vector_bytes == 64 ? 4 : 2;  // 4 x 4 sums of 32 registers, 4 x 2 of 16
+  constexpr int widest = 2;  // 8 x 2 sums of 32 registers, 4 x 2 of 16; more rows read the right operand less often
   index_t j = 0;
   for (; j + widest * lanes <= n; j += widest * lanes) {
-    strip_columns<widest, sums>(c + j, c_stride, a, b + j, b_stride, k);
+    strip_columns<widest>(c + j, c_stride, factors, a, b + j, b_stride, k);
   }
   const index_t rest = (n - j) / lanes;
   unrolled<widest>([&](auto v) {
     if constexpr (v > 0) {
-      if (rest == v) strip_columns<v, sums>(c + j, c_stride, a, b + j, b_stride, k);
+      if (rest == v) strip_columns<v>(c + j, c_stride, factors, a, b + j, b_stride, k);
     }
   });
 }
@@ -198,11 +199,39 @@ template <class T>
 [[nodiscard]] inline T row_max(const T* row, index_t n, T at_least) {
   constexpr index_t lanes = vector_lanes<T>;
   Vector<T> largest = broadcast<T>(at_least);
-  for (index_t j = 0; j < n; j += lanes) {
-    const Vector<T> x = load(row + j);
-    largest = x > largest ? x : largest;
-  }
+  for (index_t j = 0; j < n; j += lanes) largest = larger<T>(load(row + j), largest);
   return largest_lane<T>(largest);
+}
+
+/// 2^x for x up to 1, within 2 ulp; below the range 0, NaN stays NaN. Half the instructions of exp: a softmax whose
+/// scores are scaled by log2(e) needs no more. The polynomial is that of S. Moshier's Cephes library.
+[[nodiscard, gnu::always_inline]] inline Vector<float> power_of_two(Vector<float> x) {
+  constexpr auto all = [](float value) { return broadcast(value); };
+  constexpr float round_to_integer = 12582912.0F;  // 1.5 * 2^23
+  x = larger<float>(all(-160.0F), x);
+  const Vector<float> shifted = x + round_to_integer;
+  const Vector<float> n = shifted - round_to_integer;
+  const Vector<float> r = x - n;
+  Vector<float> p = all(1.535336188319500e-4F);
+  p = multiply_add(p, r, all(1.339887440266574e-3F));
+  p = multiply_add(p, r, all(9.618437357674640e-3F));
+  p = multiply_add(p, r, all(5.550332471162809e-2F));
+  p = multiply_add(p, r, all(2.402264791363012e-1F));
+  p = multiply_add(p, r, all(6.931472028550421e-1F));
+  p = multiply_add(p, r, all(1.0F));
+  if constexpr (has_scale_by_power) {
+    return scale_by_power<float>(p, n);
+  } else {
+    // In two factors, because 2^n alone may lie outside the normal range.
+    using Integers = Vector<std::int32_t>;
+    const Integers exponent = reinterpret_cast<Integers>(shifted) - std::bit_cast<std::int32_t>(round_to_integer);
+    const Integers half = exponent >> 1;
+    const auto power = [](Integers e) { return reinterpret_cast<Vector<float>>((e + 127) << 23); };
+    return p * power(half) * power(exponent - half);
+  }
+}
+[[nodiscard, gnu::always_inline]] inline Vector<double> power_of_two(Vector<double> x) {
+  return exp(Vector<double>(x * std::numbers::ln2));
 }
 
 /// row = exp(row - shift); returns the sum. n is a multiple of the vector's lanes.
@@ -217,12 +246,19 @@ template <class T>
   return sum_of_lanes<T>(sum);
 }
 
-/// Sum of x[i] * y[i] over n elements: one chain per lane, then the lanes in their tree.
+/// out[r] = the sum of x[i] * y[i] over the n elements of row r: one chain per lane, then the lanes in their tree.
 template <class A, class T>
-[[nodiscard]] inline A row_dot(const T* x, const T* y, index_t n) {
-  Vector<A> sum{};
-  for_each_vector<A>(n, [&](index_t i, auto which) {
-    sum = multiply_add(load_as<A>(x + i, which), load_as<A>(y + i, which), sum);
-  });
-  return sum_of_lanes<A>(sum);
+inline void row_dots(A* out, MatrixView<const T> x, MatrixView<const T> y) {
+  constexpr index_t together = std::min<index_t>(strip_rows, vector_lanes<A>);
+  for (index_t r = 0; r < x.rows; r += together) {
+    Vector<A> sum[together] = {};
+    const index_t rows = std::min(together, x.rows - r);
+    for (index_t h = 0; h < rows; ++h) {
+      for_each_vector<A>(x.cols, [&](index_t i, auto which) {
+        sum[h] = multiply_add(load_as<A>(x.row(r + h) + i, which), load_as<A>(y.row(r + h) + i, which), sum[h]);
+      });
+    }
+    const Vector<A> totals = lane_sums<A, static_cast<int>(together)>(sum);
+    for (index_t h = 0; h < rows; ++h) out[r + h] = totals[h];
+  }
 }

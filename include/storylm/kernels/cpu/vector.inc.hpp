@@ -274,36 +274,70 @@ template <int Width, class V, int... I>
   constexpr int lanes = sizeof...(I);
   return __builtin_shufflevector(x, x, ((I + Width) % lanes)...);
 }
-template <int Width, int Last, class T>
-[[gnu::always_inline]] inline Vector<T> fold_lanes(Vector<T> x) {
+template <int Width, int Last, class T, class F>
+[[gnu::always_inline]] inline Vector<T> fold_lanes(Vector<T> x, const F& f) {
   if constexpr (Width < Last) {
     return x;
   } else {
     const Vector<T> upper = lanes_from<Width>(x, std::make_integer_sequence<int, vector_lanes<T>>{});
-    return fold_lanes<Width / 2, Last, T>(x + upper);
+    return fold_lanes<Width / 2, Last, T>(f(x, upper), f);
   }
 }
-template <class T, int Count>
-[[gnu::always_inline]] inline Vector<T> lane_sums(const Vector<T> (&v)[Count]) {
+template <class T, int Count, class F>
+[[gnu::always_inline]] inline Vector<T> halve_together(const Vector<T> (&v)[Count], const F& f) {
   if constexpr (Count == 1) {
     return v[0];
   } else {
     Vector<T> half[Count / 2];
     unrolled<Count / 2>([&](auto i) {
-      half[i] = interleave_low<T>(v[i], v[i + Count / 2]) + interleave_high<T>(v[i], v[i + Count / 2]);
+      half[i] = f(interleave_low<T>(v[i], v[i + Count / 2]), interleave_high<T>(v[i], v[i + Count / 2]));
     });
-    return lane_sums<T, Count / 2>(half);
+    return halve_together<T, Count / 2>(half, f);
   }
 }
+/// Lane i of the result, i < Count, is f of the lanes of v[i]: of lane l and lane l + half, for half = lanes/2, lanes/4,
+/// ..., 1.
+template <class T, int Count, class F>
+[[gnu::always_inline]] inline Vector<T> lane_totals(const Vector<T> (&v)[Count], const F& f) {
+  static_assert(Count <= vector_lanes<T> && (Count & (Count - 1)) == 0);
+  // Pairs of vectors are halved interleaved in one; what is left in the end is Count totals in parts.
+  return fold_lanes<vector_lanes<T> / 2, Count, T>(halve_together<T, Count>(v, f), f);
+}
 }  // namespace detail
+
+/// The larger of each two lanes; b where one is NaN.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> larger(Vector<T> a, Vector<T> b) {
+#if defined(__x86_64__)  // one instruction where compilers compare and blend
+  constexpr bool single = std::is_same_v<T, float>;
+  if constexpr (vector_bytes == 64 && single) {
+    return Vector<T>(_mm512_maskz_max_ps(0xFFFF, __m512(a), __m512(b)));
+  } else if constexpr (vector_bytes == 64) {
+    return Vector<T>(_mm512_maskz_max_pd(0xFF, __m512d(a), __m512d(b)));
+  } else if constexpr (vector_bytes == 32 && single) {
+    return Vector<T>(_mm256_max_ps(__m256(a), __m256(b)));
+  } else if constexpr (vector_bytes == 32) {
+    return Vector<T>(_mm256_max_pd(__m256d(a), __m256d(b)));
+  } else if constexpr (single) {
+    return Vector<T>(_mm_max_ps(__m128(a), __m128(b)));
+  } else {
+    return Vector<T>(_mm_max_pd(__m128d(a), __m128d(b)));
+  }
+#else
+  return a > b ? a : b;
+#endif
+}
 
 /// Lane i of the result, i < Count, is the sum of the lanes of v[i]: lane l is added to lane l + half, for half =
 /// lanes/2, lanes/4, ..., 1. The same tree, so the same bits, for every Count (a power of two, at most the lanes).
 template <class T, int Count>
 [[gnu::always_inline]] inline Vector<T> lane_sums(const Vector<T> (&v)[Count]) {
-  static_assert(Count <= vector_lanes<T> && (Count & (Count - 1)) == 0);
-  // Pairs of vectors are halved interleaved in one; what is left in the end is Count sums in parts.
-  return detail::fold_lanes<vector_lanes<T> / 2, Count, T>(detail::lane_sums<T, Count>(v));
+  return detail::lane_totals<T, Count>(v, [](Vector<T> a, Vector<T> b) { return a + b; });
+}
+/// The same of the largest lanes, if none is NaN.
+template <class T, int Count>
+[[gnu::always_inline]] inline Vector<T> lane_maxima(const Vector<T> (&v)[Count]) {
+  return detail::lane_totals<T, Count>(v, [](Vector<T> a, Vector<T> b) { return larger<T>(a, b); });
 }
 
 /// Transposes a square of vector_lanes rows in place. Each pass interleaves row i with row i + lanes/2: it moves the
@@ -423,15 +457,6 @@ template <class V, int... I>
   constexpr int lanes = sizeof...(I);
   return __builtin_shufflevector(x, x, (I / 2 + (I % 2) * (lanes / 2))...);
 }
-template <int Width, class T>
-[[gnu::always_inline]] inline Vector<T> fold_largest(Vector<T> x) {
-  if constexpr (Width == 0) {
-    return x;
-  } else {
-    const Vector<T> upper = lanes_from<Width>(x, std::make_integer_sequence<int, vector_lanes<T>>{});
-    return fold_largest<Width / 2, T>(upper > x ? upper : x);
-  }
-}
 }  // namespace detail
 
 /// Pairs of first[l] and second[l], rounded. Needs has_bf16_dot.
@@ -443,8 +468,9 @@ template <class A>
       detail::halves_interleaved(bits, std::make_integer_sequence<int, vector_lanes<std::uint16_t>>{}));
 }
 
-/// The largest lane; NaNs are passed over.
+/// The largest lane, if none is NaN.
 template <class T>
 [[gnu::always_inline]] inline T largest_lane(Vector<T> v) {
-  return detail::fold_largest<vector_lanes<T> / 2, T>(v)[0];
+  const Vector<T> one[1] = {v};
+  return lane_maxima<T, 1>(one)[0];
 }
