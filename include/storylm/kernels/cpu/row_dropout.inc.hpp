@@ -21,28 +21,31 @@ class RowDropout {
   /// column.
   template <class F>
   [[gnu::always_inline]] inline void for_each_vector(index_t row, index_t width, const F& f) const {
+    for_each_vector(row, 0, width, f);
+  }
+  /// The same over columns [first, last) of a row; first is a multiple of 8.
+  template <class F>
+  [[gnu::always_inline]] inline void for_each_vector(index_t row, index_t first, index_t last, const F& f) const {
     constexpr index_t lanes = vector_lanes<A>;
     if (!mask_.active()) {
       const Vector<A> ones = broadcast(A{1});
-      index_t i = 0;
-      for (; i + lanes <= width; i += lanes) f(i, AllLanes{}, ones);
-      if (i < width) f(i, FirstLanes{width - i}, ones);
+      for (; first + lanes <= last; first += lanes) f(first, AllLanes{}, ones);
+      if (first < last) f(first, FirstLanes{last - first}, ones);
       return;
     }
     const std::uint32_t ordinal = batch_.ordinals[batch_.sequence[row]];
     const std::int32_t position = batch_.positions[row];
-    index_t first = 0;
-    for (; first + dropout_columns <= width; first += dropout_columns) {
+    for (; first + dropout_columns <= last; first += dropout_columns) {
       const DropoutFactors<A> factors = mask_.template block<A>(ordinal, position, 0U, first);
       unrolled<DropoutFactors<A>::parts>([&](auto p) { f(first + p * lanes, AllLanes{}, factors.part[p]); });
     }
-    if (first == width) return;
+    if (first == last) return;
     const DropoutFactors<A> factors = mask_.template block<A>(ordinal, position, 0U, first);
-    for (const Vector<A>* part = factors.part; first < width; ++part, first += lanes) {
-      if (first + lanes <= width) {
+    for (const Vector<A>* part = factors.part; first < last; ++part, first += lanes) {
+      if (first + lanes <= last) {
         f(first, AllLanes{}, *part);
       } else {
-        f(first, FirstLanes{width - first}, *part);
+        f(first, FirstLanes{last - first}, *part);
       }
     }
   }
