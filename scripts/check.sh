@@ -3,8 +3,8 @@
 # The slower checks, before a change is merged. Warnings are errors.
 #
 #   scripts/check.sh                     all of them
-#   scripts/check.sh format docs ...     these only: format portable clang sanitize tidy docs no_cuda
-#                                        mutations cuda ptx registers
+#   scripts/check.sh format docs ...     these only: format portable x86_64_v3 aarch64 clang sanitize tidy docs
+#                                        no_cuda mutations cuda ptx registers
 #
 # The last three need nvcc and no GPU; STORYLM_UPDATE_REGISTERS=1 lets registers write its budget anew.
 set -euo pipefail
@@ -16,11 +16,42 @@ check_format() {
   git ls-files '*.hpp' '*.cpp' '*.cuh' '*.cu' | xargs -r clang-format --dry-run --Werror
 }
 
-# Without -march=native, as a distributor builds: vectors are those of the plainest machine.
+# Without -march=native, as a distributor builds: all instruction sets, and the tests with each that this machine has.
 check_portable() {
+  local set
   configure build/check/portable -DCMAKE_BUILD_TYPE=Release -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=OFF
   build build/check/portable all
   run_tests build/check/portable --label-exclude "compile|consumer|mutations"
+  for set in baseline avx2 avx512 avx512_bf16; do
+    if ! STORYLM_INSTRUCTION_SET=$set build/check/portable/bin/course/01_tell_a_story >/dev/null 2>&1; then
+      echo "check.sh: skipped: this machine or build has no $set"
+      continue
+    fi
+    echo "-- with $set"
+    STORYLM_INSTRUCTION_SET=$set run_tests build/check/portable --label-exclude "slow|compile|consumer|mutations|machines" \
+      --tests-regex '^(kernels|ops|nn|optim|models|generate|train)_'
+  done
+}
+
+# For machines from 2013 on, and no other.
+check_x86_64_v3() {
+  [ "$(uname -m)" = x86_64 ] || { echo "check.sh: skipped: not an x86-64 machine"; return 0; }
+  configure build/check/x86_64_v3 -DCMAKE_BUILD_TYPE=Release -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=OFF \
+    -DSTORYLM_BUILD_EXAMPLES=OFF "-DCMAKE_CXX_FLAGS=-march=x86-64-v3 -DSTORYLM_PINNED"
+  build build/check/x86_64_v3 all
+  run_tests build/check/x86_64_v3 --label-exclude "slow|compile|consumer|mutations|machines"
+}
+
+# What touches a kernel, cross-compiled and on an emulated machine: NEON.
+check_aarch64() {
+  if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then
+    echo "check.sh: skipped: no aarch64-linux-gnu-g++ or no qemu-aarch64 on this machine"
+    return 0
+  fi
+  configure build/check/aarch64 -DCMAKE_BUILD_TYPE=Release -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=OFF \
+    -DSTORYLM_BUILD_EXAMPLES=OFF -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake
+  build build/check/aarch64 kernel_tests
+  run_tests build/check/aarch64 --tests-regex '^(core|tensor|kernels|ops|optim)_'
 }
 
 check_clang() {
@@ -35,7 +66,7 @@ check_sanitize() {
   configure build/check/sanitize --preset sanitize
   build build/check/sanitize all
   ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
-    run_tests build/check/sanitize --label-exclude "slow|compile|consumer|mutations"
+    run_tests build/check/sanitize --label-exclude "slow|compile|consumer|mutations|machines"
 }
 
 # Each header as a source of its own, and the programs.
@@ -106,13 +137,13 @@ check_docs() {
 
 stages=("$@")
 if [ $# = 0 ]; then
-  stages=(format docs portable clang sanitize tidy no_cuda mutations)
+  stages=(format docs portable x86_64_v3 aarch64 clang sanitize tidy no_cuda mutations)
   command -v nvcc >/dev/null && stages+=(cuda ptx registers)
 fi
 for stage in "${stages[@]}"; do
   declare -F "check_$stage" >/dev/null || { echo "check.sh: no check is called $stage" >&2; exit 2; }
 done
-scripts/setup.sh --developer
+scripts/setup.sh --developer --machines
 failed=()
 for stage in "${stages[@]}"; do
   echo "== $stage"

@@ -4,6 +4,8 @@
 #
 #   scripts/setup.sh                 what building, testing and the programs need
 #   scripts/setup.sh --developer     also what scripts/check.sh needs
+#   scripts/setup.sh --machines      also what tests of other machines need (qemu, a compiler for aarch64); these are skipped
+#                                    where it cannot be had, and that is no failure
 #
 # Looks for the things themselves, not for packages: when all are there it needs neither the network nor root. It removes
 # nothing (apt-get install --no-remove) and never touches anything that the package manager does not own.
@@ -11,12 +13,14 @@
 set -euo pipefail
 
 cmake_minimum=3.25 gnu_minimum=12 clang_minimum=14 boost_minimum=75
-developer=no
-case "${1:-}" in
-  "") ;;
-  --developer) developer=yes ;;
-  *) echo "usage: setup.sh [--developer]" >&2; exit 2 ;;
-esac
+developer=no machines=no
+for argument in "$@"; do
+  case "$argument" in
+    --developer) developer=yes ;;
+    --machines) machines=yes ;;
+    *) echo "usage: setup.sh [--developer] [--machines]" >&2; exit 2 ;;
+  esac
+done
 read -ra compiler <<<"${CXX:-c++}"  # a list: CXX may be "ccache g++"
 
 say() { echo "setup: $*" >&2; }
@@ -37,7 +41,7 @@ has_sentencepiece() {
 }
 
 # The missing, as Debian's package names. Boost is apart: which package it is depends on the system.
-missing=() boost_missing=no
+missing=() optional=() boost_missing=no
 find_missing() {
   missing=() boost_missing=no
   has "${compiler[0]}" || missing+=(g++)
@@ -51,6 +55,11 @@ find_missing() {
   has_header CLI/CLI.hpp || missing+=(libcli11-dev)
   has_sentencepiece || missing+=(libsentencepiece-dev)
   has_boost_json || boost_missing=yes
+  optional=()
+  if [ "$machines" = yes ] && [ "$(uname -m)" = x86_64 ]; then
+    has qemu-x86_64 || optional+=(qemu-user)
+    has aarch64-linux-gnu-g++ || optional+=(g++-aarch64-linux-gnu)
+  fi
   if [ "$developer" = yes ]; then
     has clang++ || missing+=(clang libomp-dev)
     has clang-tidy || missing+=(clang-tidy)
@@ -147,6 +156,10 @@ if [ "${#missing[@]}" -gt 0 ] || [ "$boost_missing" = yes ]; then
     [ "$boost_missing" = no ] || say "$boost_advice"
     exit 1
   fi
+fi
+if [ "${#optional[@]}" -gt 0 ] && has apt-get; then
+  say "installing ${optional[*]}, for tests of other machines"
+  (apt_install "${optional[@]}") || say "could not install ${optional[*]}: those tests will be skipped"
 fi
 check_versions
 echo 'int main() {}' | "${compiler[@]}" -fopenmp -x c++ - -o /dev/null >/dev/null 2>&1 ||

@@ -14,7 +14,7 @@ case "${1:-}" in
   *) echo "usage: test.sh [--werror]" >&2; exit 2 ;;
 esac
 
-scripts/setup.sh
+scripts/setup.sh --machines
 configure build -DCMAKE_BUILD_TYPE=Release -DSTORYLM_BUILD_TESTS=ON -DSTORYLM_BUILD_EXAMPLES=ON \
   -DSTORYLM_WERROR=$werror -DSTORYLM_CUDA_ARCHITECTURES="$(cuda_architectures_here)"
 build build all all_verify_interface_header_sets

@@ -8,8 +8,10 @@
 int main() {
   std::cout << "storylm " << storylm::version << '\n';
   storylm::Cpu device;
-  const storylm::Tensor<float, storylm::Cpu> tensor({2, 3}, device);
-  if (tensor.size() != 6) return 1;
+  const std::vector<float> numbers = {1, 2, 3, 4, 5, 6};
+  auto tensor = storylm::Tensor<float, storylm::Cpu>::from_host({2, 3}, numbers, device);
+  storylm::ops::add(device, tensor.matrix(), tensor.matrix());
+  if (tensor.to_host()[5] != 12.0F) return 1;
 #ifdef STORYLM_WITH_IO
   if (storylm::io::parse_json("[1, 2, 3]").as_array().size() != 3) return 1;
 #endif
