@@ -182,7 +182,7 @@ class AttentionBackward {
           const index_t j = at + part * lanes;
           if (j >= columns) return;
           unrolled<depth>([&](auto h) {
-            const Vector<A> p = power_of_two(multiply_add(load(s + h * attention_tile + j), scale, shift[h]));
+            const Vector<A> p = power_of_two<A>(multiply_add(load(s + h * attention_tile + j), scale, shift[h]));
             const Vector<A> factor = factors[h].part[unit * depth + part];
             kept[h][part] = p * factor;
             gradient[h][part] = p * (load(dp + h * attention_tile + j) * factor - dot[h]);

@@ -152,7 +152,7 @@ class AttentionForward {
     const Vector<A> before = load_first(largest_ + i, Rows);
     const Vector<A> largest = larger<A>(lane_maxima<A, rows>(most) * call_.scale_log2, before);
     const Vector<A> shift = select(largest < -std::numeric_limits<A>::max(), Vector<A>{}, largest);
-    const Vector<A> correction = power_of_two(Vector<A>(before - shift));
+    const Vector<A> correction = power_of_two<A>(Vector<A>(before - shift));
     store(shifts, -shift);
     for (int h = 0; h < rows; ++h) {
       largest_[i + h] = largest[h];
@@ -185,7 +185,7 @@ class AttentionForward {
         unrolled<depth>([&](auto part) {
           const index_t j = at + part * lanes;
           if (j >= columns) return;
-          const Vector<A> p = power_of_two(multiply_add(load(scores + j), scale, row_shift));
+          const Vector<A> p = power_of_two<A>(multiply_add(load(scores + j), scale, row_shift));
           sum += p;
           kept[part] = p * factors.part[unit * depth + part];
         });

@@ -205,33 +205,34 @@ template <class T>
 
 /// 2^x for x up to 1, within 2 ulp; below the range 0, NaN stays NaN. Half the instructions of exp: a softmax whose
 /// scores are scaled by log2(e) needs no more. The polynomial is that of S. Moshier's Cephes library.
-[[nodiscard, gnu::always_inline]] inline Vector<float> power_of_two(Vector<float> x) {
-  constexpr auto all = [](float value) { return broadcast(value); };
-  constexpr float round_to_integer = 12582912.0F;  // 1.5 * 2^23
-  x = larger<float>(all(-160.0F), x);
-  const Vector<float> shifted = x + round_to_integer;
-  const Vector<float> n = shifted - round_to_integer;
-  const Vector<float> r = x - n;
-  Vector<float> p = all(1.535336188319500e-4F);
-  p = multiply_add(p, r, all(1.339887440266574e-3F));
-  p = multiply_add(p, r, all(9.618437357674640e-3F));
-  p = multiply_add(p, r, all(5.550332471162809e-2F));
-  p = multiply_add(p, r, all(2.402264791363012e-1F));
-  p = multiply_add(p, r, all(6.931472028550421e-1F));
-  p = multiply_add(p, r, all(1.0F));
-  if constexpr (has_scale_by_power) {
-    return scale_by_power<float>(p, n);
+template <std::floating_point A>
+[[nodiscard, gnu::always_inline]] inline Vector<A> power_of_two(Vector<A> x) {
+  if constexpr (std::is_same_v<A, double>) {
+    return exp(Vector<A>(x * std::numbers::ln2));
   } else {
-    // In two factors, because 2^n alone may lie outside the normal range.
-    using Integers = Vector<std::int32_t>;
-    const Integers exponent = reinterpret_cast<Integers>(shifted) - std::bit_cast<std::int32_t>(round_to_integer);
-    const Integers half = exponent >> 1;
-    const auto power = [](Integers e) { return reinterpret_cast<Vector<float>>((e + 127) << 23); };
-    return p * power(half) * power(exponent - half);
+    constexpr A round_to_integer = 12582912.0F;  // 1.5 * 2^23
+    x = larger<A>(broadcast(A{-160}), x);
+    const Vector<A> shifted = x + round_to_integer;
+    const Vector<A> n = shifted - round_to_integer;
+    const Vector<A> r = x - n;
+    Vector<A> p = broadcast(1.535336188319500e-4F);
+    p = multiply_add(p, r, broadcast(1.339887440266574e-3F));
+    p = multiply_add(p, r, broadcast(9.618437357674640e-3F));
+    p = multiply_add(p, r, broadcast(5.550332471162809e-2F));
+    p = multiply_add(p, r, broadcast(2.402264791363012e-1F));
+    p = multiply_add(p, r, broadcast(6.931472028550421e-1F));
+    p = multiply_add(p, r, broadcast(1.0F));
+    if constexpr (has_scale_by_power) {
+      return scale_by_power<A>(p, n);
+    } else {
+      // In two factors, because 2^n alone may lie outside the normal range.
+      using Integers = Vector<std::int32_t>;
+      const Integers exponent = reinterpret_cast<Integers>(shifted) - std::bit_cast<std::int32_t>(round_to_integer);
+      const Integers half = exponent >> 1;
+      const auto power = [](Integers e) { return reinterpret_cast<Vector<A>>((e + 127) << 23); };
+      return p * power(half) * power(exponent - half);
+    }
   }
-}
-[[nodiscard, gnu::always_inline]] inline Vector<double> power_of_two(Vector<double> x) {
-  return exp(Vector<double>(x * std::numbers::ln2));
 }
 
 /// row = exp(row - shift); returns the sum. n is a multiple of the vector's lanes.
