@@ -102,8 +102,8 @@ class DropoutMask {
     unrolled<static_cast<int>(rounds)>([&](auto round) {
       const Words product0 = multiply_lower_halves(c0, factor0);
       const Words product1 = multiply_lower_halves(c2, factor1);
-      c0 = (product1 >> 32U) ^ c1 ^ round_keys_[round].low;
-      c2 = (product0 >> 32U) ^ c3 ^ round_keys_[round].high;
+      c0 = exclusive_or<std::uint64_t>(product1 >> 32U, c1, zero + round_keys_[round].low);
+      c2 = exclusive_or<std::uint64_t>(product0 >> 32U, c3, zero + round_keys_[round].high);
       c1 = product1;
       c3 = product0;
     });

@@ -392,6 +392,17 @@ template <std::floating_point T>
 #endif
 }
 
+/// a ^ b ^ c, in one instruction where there is one.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> exclusive_or(Vector<T> a, Vector<T> b, Vector<T> c) {
+#if defined(__x86_64__)
+  if constexpr (vector_bytes == 64) {
+    return Vector<T>(_mm512_maskz_ternarylogic_epi64(0xFF, __m512i(a), __m512i(b), __m512i(c), 0x96));
+  }
+#endif
+  return a ^ b ^ c;
+}
+
 /// The 64-bit products of the lower halves of 64-bit lanes; what is in the upper halves does not matter.
 template <class T = std::uint64_t>
 [[gnu::always_inline]] inline Vector<T> multiply_lower_halves(Vector<T> a, Vector<T> b) {
