@@ -27,6 +27,8 @@ if(NOT TARGET OpenMP::OpenMP_CXX)
   message(STATUS "storylm: no OpenMP for this compiler; the CPU backend will run on one thread")
 endif()
 
+find_package(Threads REQUIRED)  # of storylm::io, which reads stories on all cores
+
 find_package(BoostJSON 1.75 QUIET)
 if(NOT TARGET Boost::json AND NOT BoostJSON_FOUND)
   message(STATUS "storylm: no Boost headers of at least 1.75 (Debian 12: libboost1.81-dev, Ubuntu 24.04: libboost1.83-dev, "
