@@ -191,14 +191,15 @@ TEST_CASE("a value has the same bits at every position of an array and of a vect
   check_same_bits_everywhere(sigmoid_of);
 }
 
-TEST_CASE_TEMPLATE("store_as rounds as the dtype's constructor does, load_as widens as its conversion", T, storylm::bf16,
-                   storylm::half) {
+TEST_CASE_TEMPLATE("store_as rounds as the dtype's constructor does, load_as widens as its conversion", T,
+                   storylm::bf16, storylm::half) {
   constexpr int lanes = cpu::vector_lanes<float>;
   storylm::RandomStream random(1);
   int different = 0;
   for (int round = 0; round < 20000; ++round) {
     cpu::Vector<float> x{};
-    for (int l = 0; l < lanes; ++l) {  // any bits at all: also subnormals, infinities and NaNs, ties a fourth of the time
+    for (int l = 0; l < lanes;
+         ++l) {  // any bits at all: also subnormals, infinities and NaNs, ties a fourth of the time
       auto bits = static_cast<std::uint32_t>(random.below(std::uint64_t{1} << 32U));
       if (l % 4 == 0) bits &= 0xFFFF8000U;
       if (round % 2 == 0) bits = (bits & 0x80FFFFFFU) | 0x3F000000U;  // but in every other vector all are near one

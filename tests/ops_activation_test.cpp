@@ -40,8 +40,8 @@ void check_backward(Activation function, const DropoutSpec& dropout, const Packe
   Grid<T> y(x.rows(), x.cols());
   Grid<double> expected(x.rows(), x.cols());
   ops::activation(device, y.view(), from.view(), function, dropout, batch);
-  ops::activation_backward(device, expected.view(), dx.template as<double>().view(),
-                           from.template as<double>().view(), y.template as<double>().view(), function, dropout, batch);
+  ops::activation_backward(device, expected.view(), dx.template as<double>().view(), from.template as<double>().view(),
+                           y.template as<double>().view(), function, dropout, batch);
   ops::activation_backward(device, dx.view(), dx.view(), from.view(), std::as_const(y).view(), function, dropout,
                            batch);
   CHECK(difference(dx, expected) < tolerance<T>);

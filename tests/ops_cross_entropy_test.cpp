@@ -48,8 +48,7 @@ TEST_CASE_TEMPLATE("cross_entropy and its gradient are their formulas at every w
             expected.at(r, c) = target < 0 ? 0.0 : probability - (c == target ? 1.0 : 0.0);
           }
           if (target >= 0) {
-            expected_loss[static_cast<std::size_t>(r)] =
-                std::log(total) + largest - to_double(logits.at(r, target));
+            expected_loss[static_cast<std::size_t>(r)] = std::log(total) + largest - to_double(logits.at(r, target));
           }
         }
         std::vector<A> loss(targets.size(), std::numeric_limits<A>::quiet_NaN());

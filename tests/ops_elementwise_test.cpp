@@ -86,7 +86,8 @@ TEST_CASE_TEMPLATE("add adds rows of any stride", T, float, double, bf16, half) 
       const Grid<T> x(rows, width, random);
       Grid<T> expected = y;
       for (index_t r = 0; r < rows; ++r) {
-        for (index_t c = 0; c < width; ++c) expected.at(r, c) = from_double<T>(to_double(y.at(r, c)) + to_double(x.at(r, c)));
+        for (index_t c = 0; c < width; ++c)
+          expected.at(r, c) = from_double<T>(to_double(y.at(r, c)) + to_double(x.at(r, c)));
       }
       ops::add(device, y.view(), x.view());
       CHECK(same_bits(y, expected));

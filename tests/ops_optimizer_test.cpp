@@ -83,7 +83,8 @@ struct Model {
       for (index_t i = s.offset; i < s.offset + s.size; ++i) used[static_cast<std::size_t>(i)] = true;
     }
     for (std::size_t i = 0; i < size; ++i) {
-      if (!used[i] && !(std::isnan(to_double(values[i])) && std::isnan(first[i]) && std::isnan(second[i]))) return false;
+      if (!used[i] && !(std::isnan(to_double(values[i])) && std::isnan(first[i]) && std::isnan(second[i])))
+        return false;
       if (!used[i] && has_masters && !std::isnan(masters[i])) return false;
     }
     return true;

@@ -37,13 +37,16 @@ struct Adapter {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("rms_norm is its formula at every width", T, float, double, bf16, half) { test_norm_values<Adapter, T>(); }
+TEST_CASE_TEMPLATE("rms_norm is its formula at every width", T, float, double, bf16, half) {
+  test_norm_values<Adapter, T>();
+}
 
 TEST_CASE("rms_norm_backward is the derivative") { test_norm_gradients<Adapter>(); }
 
 TEST_CASE("rms_norm_backward adds plus, and works over dy and over plus") { test_norm_aliases<Adapter>(); }
 
-TEST_CASE_TEMPLATE("rms_norm: the same bits with any number of threads and at any alignment, and no allocation", T, float, bf16) {
+TEST_CASE_TEMPLATE("rms_norm: the same bits with any number of threads and at any alignment, and no allocation", T,
+                   float, bf16) {
   test_norm_bits<Adapter, T>();
 }
 

@@ -46,8 +46,9 @@ MatrixView<T> view(std::vector<T>& qkv) {
   return {qkv.data(), static_cast<index_t>(qkv.size()) / spec.qkv_width(), spec.qkv_width()};
 }
 
-/// The specification; sign = -1 is backward. In float the frequency and the angle are rounded as PyTorch's are (transformers computes
-/// 1 / theta ** (arange(0, d, 2).float() / d), then the product with the position, both in float).
+/// The specification; sign = -1 is backward. In float the frequency and the angle are rounded as PyTorch's are
+/// (transformers computes 1 / theta ** (arange(0, d, 2).float() / d), then the product with the position, both in
+/// float).
 template <class T>
 std::vector<double> specification(const std::vector<T>& qkv, const PackedView& batch, double theta, RopeLayout layout,
                                   double sign) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief Adam and AdamW over a model: skipped steps, state, options. Their arithmetic: optim_reference_test.cpp.
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include <storylm/core/random.hpp>
 #include <storylm/optim/adam.hpp>
 #include <storylm/optim/clip.hpp>
+#include <storylm/optim/sgd.hpp>
 
 #include "io_support.hpp"
 #include "optim_support.hpp"
@@ -85,6 +87,44 @@ TEST_CASE("a step whose gradients are not finite leaves weights, moments and t a
   undisturbed.step(step);
   CHECK(weights(model) == weights(other));
   CHECK(weights(model) != values);
+}
+
+TEST_CASE_TEMPLATE("masters of bf16 and half take fp32's steps, bit for bit, and values are the masters rounded", T,
+                   bf16, half) {
+  RandomStream random(2, 0, 0);
+  TwoParameters<float> single(false);
+  TwoParameters<T> mixed(false);
+  nn::for_each_parameter(mixed, [&](const std::string&, auto& p) {
+    std::vector<float> values;
+    for (index_t i = 0; i < p.size(); ++i) values.push_back(static_cast<float>(random.normal()));
+    p.assign(values);
+  });
+  const auto masters = mixed.store.arena();
+  const auto plain = single.store.arena();
+  REQUIRE(masters.size == plain.size);
+  const auto size = static_cast<std::size_t>(plain.size);
+  std::copy_n(masters.masters, size, plain.values);
+  REQUIRE(plain.values[0] != 0.0F);
+
+  optim::AdamW<float, Cpu> single_adam(single.store, {.weight_decay = 0.1});
+  optim::AdamW<T, Cpu> mixed_adam(mixed.store, {.weight_decay = 0.1});
+  optim::Sgd<float, Cpu> single_sgd(single.store, {.momentum = 0.9});
+  optim::Sgd<T, Cpu> mixed_sgd(mixed.store, {.momentum = 0.9});
+  StepOnHost step;
+  step.values.lr = 0.01;
+  for (int i = 0; i < 4; ++i) {
+    draw_gradients(single, random);
+    std::copy_n(plain.gradients, size, masters.gradients);
+    const auto take_steps = [&](auto& model, auto& adam, auto& sgd) {
+      optim::clip_grad_norm(model.store, 1.0, step);
+      adam.step(step);
+      sgd.step(step);
+    };
+    take_steps(single, single_adam, single_sgd);
+    take_steps(mixed, mixed_adam, mixed_sgd);
+    CHECK(std::equal(plain.values, plain.values + size, masters.masters));
+    CHECK(std::equal(plain.values, plain.values + size, masters.values, [](float a, T b) { return T(a) == b; }));
+  }
 }
 
 TEST_CASE("the state names the moments of every parameter and t, and nothing else") {

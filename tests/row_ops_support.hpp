@@ -39,7 +39,8 @@ class Grid {
       : rows_(rows),
         cols_(cols),
         stride_(cols + gap),
-        values_(static_cast<std::size_t>(rows * stride_ + gap + 1), from_double<T>(std::numeric_limits<double>::quiet_NaN())) {}
+        values_(static_cast<std::size_t>(rows * stride_ + gap + 1),
+                from_double<T>(std::numeric_limits<double>::quiet_NaN())) {}
   /// Normal random values.
   Grid(index_t rows, index_t cols, RandomStream& random, double scale = 1.0) : Grid(rows, cols) {
     for (index_t r = 0; r < rows; ++r) {

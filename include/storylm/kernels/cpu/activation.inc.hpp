@@ -17,25 +17,23 @@ struct ActivationFunction<Activation::relu, A> {
   }
 };
 
-/// x/2 (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3).
+/// x/2 (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3); (1 + tanh(u)) / 2 is sigmoid(2 u).
 template <std::floating_point A>
 struct ActivationFunction<Activation::gelu_tanh, A> {
   static constexpr bool needs_input = true;
   static constexpr A cubic = static_cast<A>(0.044715);
-  static constexpr A sqrt_2_over_pi = static_cast<A>(std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
+  static constexpr A twice_sqrt_2_over_pi = static_cast<A>(2.0 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
 
-  [[gnu::always_inline]] static inline Vector<A> tanh_of(Vector<A> x) {
-    const Vector<A> u = sqrt_2_over_pi * multiply_add(Vector<A>(cubic * x * x), x, x);
-    return tanh(u);
+  [[gnu::always_inline]] static inline Vector<A> share(Vector<A> x) {
+    return sigmoid(Vector<A>(twice_sqrt_2_over_pi * multiply_add(Vector<A>(cubic * x * x), x, x)));
   }
-  [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return A{0.5} * x * (A{1} + tanh_of(x)); }
+  [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return x * share(x); }
   [[gnu::always_inline]] static inline Vector<A> slope(Vector<A> x) {
-    const Vector<A> t = tanh_of(x);
-    Vector<A> near = select(x < A{-32}, broadcast(A{-32}), x);  // beyond, 1 - t^2 is 0, and x^2 may be infinite
+    const Vector<A> s = share(x);
+    Vector<A> near = select(x < A{-32}, broadcast(A{-32}), x);  // beyond, s (1 - s) is 0, and x^2 may be infinite
     near = select(near > A{32}, broadcast(A{32}), near);
-    const Vector<A> du = sqrt_2_over_pi * multiply_add(Vector<A>(A{3} * cubic * near), near, broadcast(A{1}));
-    const Vector<A> rest = multiply_add(Vector<A>(-t), t, broadcast(A{1}));
-    return A{0.5} * multiply_add(Vector<A>(near * rest), du, Vector<A>(A{1} + t));
+    const Vector<A> du = multiply_add(Vector<A>(A{3} * cubic * near), near, broadcast(A{1}));
+    return multiply_add(Vector<A>(near * s * (A{1} - s)), Vector<A>(twice_sqrt_2_over_pi * du), s);
   }
 };
 

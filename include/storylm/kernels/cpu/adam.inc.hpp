@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief op::adam on the CPU: Adam and AdamW with the arithmetic of PyTorch's single-tensor implementation, in one pass over the
-/// arena.
+/// @brief op::adam on the CPU: Adam and AdamW with the arithmetic of PyTorch's single-tensor implementation, in one
+/// pass over the arena.
 
 template <FloatDtype T>
 struct kernel<op::adam, T> {

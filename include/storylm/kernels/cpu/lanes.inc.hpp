@@ -30,9 +30,7 @@ template <class A, class F>
   for (; done + 4 * lanes <= n; done += 4 * lanes) {
     unrolled<4>([&](auto k) { sums[k] = sums[k] + f(done + k * lanes, AllLanes{}); });
   }
-  for_each_vector<A>(n - done, [&](index_t i, auto which) {
-    sums[0] = sums[0] + only<A>(f(done + i, which), which);
-  });
+  for_each_vector<A>(n - done, [&](index_t i, auto which) { sums[0] = sums[0] + only<A>(f(done + i, which), which); });
   return sum_of_lanes<A>((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief What layer_norm and rms_norm share on the CPU: residual + dropout(branch) and the norm in one pass over memory; a row
-/// stays in the first cache.
+/// @brief What layer_norm and rms_norm share on the CPU: residual + dropout(branch) and the norm in one pass over
+/// memory; a row stays in the first cache.
 
 /// @tparam centred layer norm; else the mean is taken as zero: RMS norm
 template <bool centred, FloatDtype T>
@@ -34,8 +34,7 @@ struct NormRows {
         for_each_vector<A>(width, [=](index_t i, auto which) {
           const Vector<A> normal = (load_as<A>(x + i, which) - mean) * inverse;
           const Vector<A> w = load_as<A>(weight + i, which);
-          const Vector<A> value =
-              bias != nullptr ? multiply_add(normal, w, load_as<A>(bias + i, which)) : normal * w;
+          const Vector<A> value = bias != nullptr ? multiply_add(normal, w, load_as<A>(bias + i, which)) : normal * w;
           store_as<A>(to + i, value, which);
         });
       }
@@ -77,9 +76,8 @@ struct NormRows {
             store_as<A>(branch + i, Vector<A>(gradient * factors), which);
           });
         } else {
-          for_each_vector<A>(width, [&](index_t i, auto which) {
-            store_as<A>(to + i, gradient_of(row, means, i, which), which);
-          });
+          for_each_vector<A>(
+              width, [&](index_t i, auto which) { store_as<A>(to + i, gradient_of(row, means, i, which), which); });
         }
       }
     });
@@ -108,7 +106,8 @@ struct NormRows {
   static const T* add_branch(T* sum, const T* residual, const T* branch, index_t row, index_t width,
                              const RowDropout<A>& mask) {
     mask.for_each_vector(row, width, [&](index_t i, auto which, Vector<A> factors) {
-      store_as<A>(sum + i, multiply_add(load_as<A>(branch + i, which), factors, load_as<A>(residual + i, which)), which);
+      store_as<A>(sum + i, multiply_add(load_as<A>(branch + i, which), factors, load_as<A>(residual + i, which)),
+                  which);
     });
     return sum;
   }

@@ -2,8 +2,8 @@
 /// @file
 /// @brief Rotary positions on the CPU: Su et al., arXiv:2104.09864.
 ///
-/// Frequencies and angles are computed in the computing type, as PyTorch programs do: in float a far position's angle is a rounded one,
-/// and only the same rounding gives the same logits.
+/// Frequencies and angles are computed in the computing type, as PyTorch programs do: in float a far position's angle
+/// is a rounded one, and only the same rounding gives the same logits.
 
 /// out (2, head_dim): the cosines and sines of position * frequencies[i], where the elements of pair i find theirs in
 /// the layout; of interleaved pairs the first has the sine negated.
