@@ -229,8 +229,8 @@ template <std::floating_point A>
       using Integers = Vector<std::int32_t>;
       const Integers exponent = reinterpret_cast<Integers>(shifted) - std::bit_cast<std::int32_t>(round_to_integer);
       const Integers half = exponent >> 1;
-      const auto power = [](Integers e) { return reinterpret_cast<Vector<A>>((e + 127) << 23); };
-      return p * power(half) * power(exponent - half);
+      const Integers rest = exponent - half;
+      return p * reinterpret_cast<Vector<A>>((half + 127) << 23) * reinterpret_cast<Vector<A>>((rest + 127) << 23);
     }
   }
 }

@@ -328,16 +328,29 @@ template <class T>
 #endif
 }
 
+namespace detail {
+struct Sum {
+  template <class V>
+  [[gnu::always_inline]] inline V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+template <class T>
+struct Larger {
+  [[gnu::always_inline]] inline Vector<T> operator()(Vector<T> a, Vector<T> b) const { return larger<T>(a, b); }
+};
+}  // namespace detail
+
 /// Lane i of the result, i < Count, is the sum of the lanes of v[i]: lane l is added to lane l + half, for half =
 /// lanes/2, lanes/4, ..., 1. The same tree, so the same bits, for every Count (a power of two, at most the lanes).
 template <class T, int Count>
 [[gnu::always_inline]] inline Vector<T> lane_sums(const Vector<T> (&v)[Count]) {
-  return detail::lane_totals<T, Count>(v, [](Vector<T> a, Vector<T> b) { return a + b; });
+  return detail::lane_totals<T, Count>(v, detail::Sum{});
 }
 /// The same of the largest lanes, if none is NaN.
 template <class T, int Count>
 [[gnu::always_inline]] inline Vector<T> lane_maxima(const Vector<T> (&v)[Count]) {
-  return detail::lane_totals<T, Count>(v, [](Vector<T> a, Vector<T> b) { return larger<T>(a, b); });
+  return detail::lane_totals<T, Count>(v, detail::Larger<T>{});
 }
 
 /// Transposes a square of vector_lanes rows in place. Each pass interleaves row i with row i + lanes/2: it moves the
