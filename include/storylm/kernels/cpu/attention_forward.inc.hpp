@@ -83,9 +83,10 @@ class AttentionForward {
     const index_t begin = call_.batch.offsets[sequence];
     const index_t count = std::min(query_block, call_.batch.offsets[sequence + 1] - begin - first);
     copy_tile(queries_, call_.units, call_.query(begin + first, head), call_.qkv.stride, count, spec.head_dim);
-    std::fill_n(outputs_, query_block * call_.width, A{0});
-    std::fill_n(largest_, query_block, -std::numeric_limits<A>::infinity());
-    std::fill_n(sums_, query_block, A{0});
+    const index_t rows = (count + strip_rows - 1) / strip_rows * strip_rows;
+    std::fill_n(outputs_, rows * call_.width, A{0});
+    std::fill_n(largest_, rows, -std::numeric_limits<A>::infinity());
+    std::fill_n(sums_, rows, A{0});
     const index_t oldest = spec.window > 0 ? std::max<index_t>(0, first + 1 - spec.window) : 0;
     for (index_t key = oldest / attention_tile * attention_tile; key < first + count; key += attention_tile) {
       add_tile(sequence, head, first, count, key);
