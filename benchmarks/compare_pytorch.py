@@ -453,12 +453,14 @@ def page(results, stem):
                         f"{min(values['all_tokens_per_second']):,.0f} to {max(values['all_tokens_per_second']):,.0f}",
                         f"{100 * share:.0f} %" if share else "",
                         values["peak_memory"] / 1e9,
+                        values["memory_at_start"] / 1e9 if "memory_at_start" in values else None,
                     ]
                 )
         title = f"Training {training['preset']}, {training['batch']} x {training['length']} tokens"
         parts.append(f"### {title}")
         chart("training", title, groups)
         head = ["threads", "dropout", "program", "PyTorch's settings", "tokens/s", "of the rounds", "of peak", "peak GB"]
+        head.append("before the model")
         parts.append(report.table(head, rows))
         tried = results.get("settings", {})
         if tried:

@@ -88,6 +88,7 @@ def page(results, stem):
                 one["compiler"],
                 one["options"],
                 found or one["seconds"],
+                None if found else one["processor_seconds"],
                 None if found else one["peak_memory"] / 1e6,
                 "" if good is None else f"within {SECONDS:g} s and {BYTES / 1e6:g} MB: {'yes' if good else 'no'}",
             ]
@@ -95,7 +96,7 @@ def page(results, stem):
         if not found:
             groups.setdefault(one["source"], []).append((f"{one['compiler']} {one['options']}", one["seconds"]))
     parts.append(f"![seconds of compiling]({stem}.svg)")
-    parts.append(report.table(["source", "compiler", "options", "seconds", "peak MB", ""], rows))
+    parts.append(report.table(["source", "compiler", "options", "seconds", "of the processor", "peak MB", ""], rows))
     return "\n\n".join(parts), report.bars("Compiling one file", "seconds", list(groups.items()))
 
 

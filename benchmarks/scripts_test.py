@@ -292,7 +292,8 @@ class CompileTime(unittest.TestCase):
 
     def test_the_target_is_the_first_program_with_gcc(self):
         one = {"source": "examples/course/01_tell_a_story.cpp", "compiler": "g++ 12", "options": "-O2"}
-        results = {"machine": report.machine(), "date": "today", "measured": [one | {"seconds": 7.9, "peak_memory": 7.9e8}]}
+        measured = [one | {"seconds": 7.9, "processor_seconds": 7.8, "peak_memory": 7.9e8}]
+        results = {"machine": report.machine(), "date": "today", "measured": measured}
         self.assertIn("within 8 s and 800 MB: yes", compile_time.page(results, "stem")[0])
         results["measured"][0]["peak_memory"] = 8.1e8
         self.assertIn("within 8 s and 800 MB: no", compile_time.page(results, "stem")[0])
