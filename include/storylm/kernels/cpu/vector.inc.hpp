@@ -73,6 +73,16 @@ template <class W>
 }
 template <class A>
 [[gnu::always_inline]] inline Vector<A> widened(const bf16* p) {
+#if defined(__x86_64__)
+  if constexpr (has_bf16_dot) {  // every value to the upper half of its word at once: no extension and shift
+    alignas(vector_bytes) static constexpr std::uint16_t places[32] = {
+        0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15};
+    const __m512i bits = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    constexpr __mmask32 upper_halves = 0xAAAAAAAAU;
+    return reinterpret_cast<Vector<A>>(
+        _mm512_maskz_permutexvar_epi16(upper_halves, _mm512_load_si512(static_cast<const void*>(places)), bits));
+  }
+#endif
   return reinterpret_cast<Vector<A>>(zero_extended<Words>(p) << 16U);
 }
 template <class A>
@@ -232,6 +242,19 @@ template <int Count, class T>
     *reinterpret_cast<Part*>(p) = part;
   }
 }
+
+/// v stays in a register: g++ would read it from memory again for every use, and as many reads as products are too many.
+template <class V>
+[[gnu::always_inline]] inline void keep_in_register(V& v) {
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
+
+/// Asks for the cache line at p, into the second cache. Anywhere: nothing happens where there is no memory.
+[[gnu::always_inline]] inline void fetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 /// The same value in every lane.
 template <class T>
