@@ -101,7 +101,7 @@ class Comparison {
 
   explicit Comparison(int rounds) : rounds_(rounds) {
     std::cout << std::left << std::setw(52) << "" << std::right << std::setw(8) << "threads" << std::setw(10)
-              << "theirs" << std::setw(10) << "ours" << std::setw(8) << "ratio" << std::setw(18)
+              << "theirs" << std::setw(10) << "ours" << std::setw(8) << "ratio" << std::setw(21)
               << "by processor time\n";
   }
 
@@ -125,7 +125,7 @@ class Comparison {
     const Row& row = rows_.back();
     std::cout << std::left << std::setw(52) << what << std::right << std::setw(8) << threads << std::fixed
               << std::setprecision(1) << std::setw(10) << row.theirs << std::setw(10) << row.ours
-              << std::setprecision(2) << std::setw(8) << row.ratio << std::setw(17) << row.processor_ratio << std::endl;
+              << std::setprecision(2) << std::setw(8) << row.ratio << std::setw(20) << row.processor_ratio << std::endl;
   }
   [[nodiscard]] const std::vector<Row>& rows() const noexcept { return rows_; }
 

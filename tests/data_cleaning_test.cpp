@@ -133,3 +133,51 @@ TEST_CASE("stories of nothing, and of words that are none, are dropped") {
   CHECK(counts.dropped_long_word == 1);
   CHECK(counts.kept == 1);
 }
+
+TEST_CASE("whitespace, long words and single characters are seen wherever blocks end") {
+  RandomStream random(1, 2, 0xC1EA);
+  for (int round = 0; round < 4000; ++round) {
+    // Few odd characters in much plain text, so that whole blocks of it are taken at once.
+    std::string raw(static_cast<std::size_t>(random.below(200)), 'a');
+    for (char& c : raw) {
+      const std::uint64_t kind = random.below(40);
+      if (kind < 8)
+        c = ' ';
+      else if (kind == 8)
+        c = "\t\n\r<~!"[random.below(6)];
+      else
+        c = static_cast<char>('a' + kind % 26);
+    }
+    std::string expected;
+    bool space = false;
+    for (const char c : raw) {
+      if (c == ' ' || c == '\t' || c == '\n' || c == '\r') {
+        space = true;
+        continue;
+      }
+      if (space && !expected.empty()) expected += ' ';
+      space = false;
+      expected += c;
+    }
+    CAPTURE(raw);
+    CleaningCounts counts;
+    std::string clean;
+    CHECK(clean_story(raw, clean, counts) == !expected.empty());
+    CHECK(clean == expected);
+    CHECK(counts.outer_whitespace == (expected.empty() || (raw.front() > ' ' && raw.back() > ' ') ? 0 : 1));
+  }
+  for (const std::size_t longest : {max_word_bytes, max_word_bytes + 1}) {  // behind shorter ones, and before
+    std::string raw = "short " + std::string(longest, 'x') + "\nwords " + std::string(max_word_bytes, 'y');
+    CleaningCounts counts;
+    std::string clean;
+    CHECK(clean_story(raw, clean, counts) == (longest == max_word_bytes));
+    CHECK(counts.dropped_long_word == (longest == max_word_bytes ? 0 : 1));
+  }
+}
+
+TEST_CASE("counts add up field by field") {
+  const CleaningCounts one{1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  CleaningCounts sum{10, 20, 30, 40, 50, 60, 70, 80, 90, 100};
+  sum += one;
+  CHECK(sum == CleaningCounts{11, 22, 33, 44, 55, 66, 77, 88, 99, 110});
+}
