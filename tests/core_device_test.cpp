@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// @brief The CPU device: memory, copies, one context shared by all copies of a handle.
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <new>
 #include <numeric>
 #include <type_traits>
+
+#if defined(__linux__)
+#include <unistd.h>
+#endif
 
 #include <doctest/doctest.h>
 
@@ -41,6 +49,40 @@ TEST_CASE("Cpu: memory on 64-byte boundaries, zeroes and copies bytes") {
   device.deallocate(p);
   device.deallocate(q);
   device.deallocate(nullptr);
+}
+
+TEST_CASE("Cpu: large blocks are whole, zero when asked for, on huge pages' boundaries, and go back to the system") {
+  constexpr std::size_t huge = std::size_t{1} << 21U;
+  const Cpu device;
+  for (const std::size_t bytes : {huge - 1, huge, huge + 1, 3 * huge + 12345}) {
+    auto* const p = static_cast<unsigned char*>(device.allocate_zero(bytes));
+    CHECK(reinterpret_cast<std::uintptr_t>(p) % 64 == 0);
+    CHECK(std::all_of(p, p + bytes, [](unsigned char byte) { return byte == 0; }));
+    std::memset(p, 0xFF, bytes);
+    device.deallocate(p);
+    auto* const again = static_cast<unsigned char*>(device.allocate_zero(bytes));  // perhaps the same memory
+    CHECK(std::all_of(again, again + bytes, [](unsigned char byte) { return byte == 0; }));
+    device.deallocate(again);
+  }
+  CHECK_THROWS_AS(static_cast<void>(device.allocate(static_cast<std::size_t>(-1))), std::bad_alloc);
+  CHECK_THROWS_AS(static_cast<void>(device.allocate(std::size_t{1} << 60U)), std::bad_alloc);
+#if defined(__linux__)
+  const auto pages = [] {  // resident ones
+    std::ifstream statm("/proc/self/statm");
+    long total = 0, resident = 0;
+    statm >> total >> resident;
+    return resident;
+  };
+  const long page = ::sysconf(_SC_PAGESIZE);
+  const long before = pages();
+  auto* const p = static_cast<unsigned char*>(device.allocate_zero(64 * huge));
+  CHECK((reinterpret_cast<std::uintptr_t>(p) - 64) % huge == 0);
+  CHECK((pages() - before) * page < static_cast<long>(8 * huge));  // nobody has touched it
+  std::memset(p, 1, 64 * huge);
+  CHECK((pages() - before) * page > static_cast<long>(60 * huge));
+  device.deallocate(p);
+  CHECK((pages() - before) * page < static_cast<long>(8 * huge));
+#endif
 }
 
 TEST_CASE("Cpu: copies are the same context, another Cpu is not") {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <storylm/core/error.hpp>
+#include <storylm/core/host_memory.hpp>
 #include <storylm/core/instruction_set.hpp>
 #include <storylm/core/scratch.hpp>
 
@@ -51,15 +52,9 @@ class Cpu {
   /// The host reads and writes its memory as it is.
   static constexpr bool host_memory = true;
   /// Of every allocation, in bytes.
-  static constexpr std::align_val_t alignment{64};
-
-  /// Host memory on 64-byte boundaries.
-  struct Memory {
-    /// @throws std::bad_alloc
-    static void* allocate(std::size_t bytes) { return ::operator new(bytes, alignment); }
-    /// Of what allocate() gave.
-    static void deallocate(void* p) noexcept { ::operator delete(p, alignment); }
-  };
+  static constexpr std::align_val_t alignment = detail::HostMemory::alignment;
+  /// Where it comes from.
+  using Memory = detail::HostMemory;
   /// Temporary memory, given back when it ends.
   using Scratch = ScratchStack<Memory>::Frame;
 
@@ -78,7 +73,10 @@ class Cpu {
 
   /// Memory as it comes. @throws std::bad_alloc
   [[nodiscard]] void* allocate(std::size_t bytes) const { return Memory::allocate(bytes); }
-  /// Gives back what allocate() gave; may be null.
+  /// All zero; large blocks without being touched, which happens beside the thread that first uses a page.
+  /// @throws std::bad_alloc
+  [[nodiscard]] void* allocate_zero(std::size_t bytes) const { return Memory::allocate_zero(bytes); }
+  /// Gives back what allocate() or allocate_zero() gave; may be null.
   void deallocate(void* p) const noexcept { Memory::deallocate(p); }
   /// All bytes become zero.
   void fill_zero(void* p, std::size_t bytes) const noexcept {

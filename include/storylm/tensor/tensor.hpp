@@ -27,16 +27,18 @@ class Tensor {
   /// No memory, shape ().
   Tensor() = default;
   /// All zeros.
-  Tensor(Shape shape, const D& device) : Tensor(shape, device, Uninitialised{}) { device.fill_zero(data_, bytes()); }
+  Tensor(Shape shape, const D& device) : Tensor(shape, device, Initially::zero) {
+    if constexpr (!allocates_zero) device.fill_zero(data_, bytes());
+  }
   /// Memory as it comes, for whoever writes every element before reading it.
   [[nodiscard]] static Tensor uninitialised(Shape shape, const D& device) {
-    return Tensor(shape, device, Uninitialised{});
+    return Tensor(shape, device, Initially::as_it_comes);
   }
   /// Takes its values from the host. @throws ShapeError when their number is not the shape's
   [[nodiscard]] static Tensor from_host(Shape shape, std::span<const T> values, const D& device) {
     expects<ShapeError>(shape.size() == static_cast<index_t>(values.size()), "Tensor::from_host", "shape ", shape,
                         " needs ", shape.size(), " values, got ", values.size());
-    Tensor t(shape, device, Uninitialised{});
+    Tensor t(shape, device, Initially::as_it_comes);
     device.copy_from_host(t.data_, values.data(), t.bytes());
     return t;
   }
@@ -69,7 +71,7 @@ class Tensor {
   /// A copy with memory of its own.
   [[nodiscard]] Tensor clone() const {
     if (data_ == nullptr) return {};
-    Tensor t(shape_, device(), Uninitialised{});
+    Tensor t(shape_, device(), Initially::as_it_comes);
     device().copy(t.data_, data_, bytes());
     return t;
   }
@@ -99,9 +101,19 @@ class Tensor {
   [[nodiscard]] MatrixView<const T> rows(index_t count) const noexcept { return {data_, count, shape_.cols()}; }
 
  private:
-  struct Uninitialised {};
-  Tensor(Shape shape, const D& device, Uninitialised) : device_(device), shape_(shape) {
-    data_ = static_cast<T*>(device.allocate(static_cast<std::size_t>(shape.size()) * sizeof(T)));
+  enum class Initially : bool { as_it_comes, zero };
+  /// A device may have zeroed memory that nobody had to write (Cpu): then pages are first touched by those who use
+  /// them.
+  static constexpr bool allocates_zero = requires(const D& device, std::size_t bytes) { device.allocate_zero(bytes); };
+
+  Tensor(Shape shape, const D& device, Initially initially) : device_(device), shape_(shape) {
+    if constexpr (allocates_zero) {
+      if (initially == Initially::zero) {
+        data_ = static_cast<T*>(device.allocate_zero(bytes()));
+        return;
+      }
+    }
+    data_ = static_cast<T*>(device.allocate(bytes()));
   }
 
   std::optional<D> device_;  // none without memory, so that a default-made Tensor needs no device
