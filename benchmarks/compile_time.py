@@ -6,7 +6,7 @@
                     [--include FOLDER ...]
 
 Each source is compiled to an object with -std=c++20 -O2 -fopenmp, without ccache: for any processor, with -march=native, and for
-linking with storylm::kernels, which has the kernels. The median of the repeats counts. FOLDERs are further ones with headers; a
+linking with storylm::kernels, which has the kernels. The first source is compiled several times, and the median counts. FOLDERs are further ones with headers; a
 build's examples/generated has the one that programs with presets need (default: build/examples/generated). Writes FILE (default:
 docs/benchmarks/compile_time-<processor>-<date>.json), bars beside it, and the table in docs/benchmarks/README.md. Only on a quiet
 machine do the times say anything.
@@ -103,7 +103,7 @@ def page(results, stem):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compilers", default="g++,clang++", help="default: g++,clang++; those that are here")
-    parser.add_argument("--repeats", type=int, default=3, help="default: 3")
+    parser.add_argument("--repeats", type=int, default=3, help="of the first source, default: 3; others once")
     parser.add_argument("--sources", type=pathlib.Path, nargs="+", help="default: all of examples/, the course's first")
     parser.add_argument("--include", type=pathlib.Path, nargs="*", default=[report.ROOT / "build/examples/generated"])
     parser.add_argument("--output", type=pathlib.Path, help="default: docs/benchmarks/compile_time-<processor>-<date>.json")
@@ -122,7 +122,8 @@ def main(arguments=None):
             for compiler in compilers:
                 version = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True, check=True).stdout.strip()
                 for name, options in VARIANTS.items():
-                    found = measure(compiler, source, options, flags.include, flags.repeats, pathlib.Path(folder))
+                    repeats = flags.repeats if source == sources[0] else 1
+                    found = measure(compiler, source, options, flags.include, repeats, pathlib.Path(folder))
                     who = f"{pathlib.Path(compiler).name} {version}"
                     measured.append({"source": name_of(source), "compiler": who, "options": name} | found)
                     said = found.get("failure") or f"{found['seconds']:.1f} s, {found['peak_memory'] / 1e6:.0f} MB"
