@@ -6,10 +6,10 @@
                     [--include FOLDER ...]
 
 Each source is compiled to an object with -std=c++20 -O2 -fopenmp, without ccache: for any processor, with -march=native, and for
-linking with storylm::kernels, which has the kernels. The first source is compiled several times, and the median counts. FOLDERs are further ones with headers; a
-build's examples/generated has the one that programs with presets need (default: build/examples/generated). Writes FILE (default:
-docs/benchmarks/compile_time-<processor>-<date>.json), bars beside it, and the table in docs/benchmarks/README.md. Only on a quiet
-machine do the times say anything.
+linking with storylm::kernels, which has the kernels. The first source is compiled several times, and the median counts. FOLDERs
+are further ones with headers; a build's examples/generated has the one that programs with presets need (default:
+build/examples/generated). Writes FILE (default: docs/benchmarks/compile_time-<processor>-<date>.json), bars beside it, and the
+table in docs/benchmarks/README.md. Only on a quiet machine do the times say anything.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def compile_once(command, log):
     """(exit code, seconds, processor seconds, bytes): a driver's rest includes that of the compiler it starts."""
     with open(log, "w") as file:
         start = time.monotonic()
-        process = subprocess.Popen(command, stdout=file, stderr=file)
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"CCACHE_DISABLE": "1"})
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - start
     process.returncode = os.waitstatus_to_exitcode(status)  # it is waited for; Popen need not do it again
