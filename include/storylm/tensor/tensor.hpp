@@ -107,13 +107,14 @@ class Tensor {
   static constexpr bool allocates_zero = requires(const D& device, std::size_t bytes) { device.allocate_zero(bytes); };
 
   Tensor(Shape shape, const D& device, Initially initially) : device_(device), shape_(shape) {
+    const std::size_t needed = static_cast<std::size_t>(shape.size()) * sizeof(T);
     if constexpr (allocates_zero) {
       if (initially == Initially::zero) {
-        data_ = static_cast<T*>(device.allocate_zero(bytes()));
+        data_ = static_cast<T*>(device.allocate_zero(needed));
         return;
       }
     }
-    data_ = static_cast<T*>(device.allocate(bytes()));
+    data_ = static_cast<T*>(device.allocate(needed));
   }
 
   std::optional<D> device_;  // none without memory, so that a default-made Tensor needs no device
