@@ -14,46 +14,61 @@
 #include "matmul_support.hpp"
 
 using namespace matmul_test;
+using storylm::bf16;
 using storylm::Cpu;
+using storylm::half;
 
-TEST_CASE_TEMPLATE("ops::matmul_rows: against the plain loop", T, float, double) {
+TEST_CASE_TEMPLATE("ops::matmul_rows: against the plain loop", T, float, double, bf16, half) {
   storylm::RandomStream random(1);
   const Cpu device;
   for (const index_t m : {1, 2, 4, 33}) {
-    const Matrix<T> a(m, 75, random);
-    const Matrix<T> b(66, 75, random);
-    const auto bias = random_vector<T>(66, random);
-    Matrix<T> c(m, 66, random);
-    const Matrix<T> before = c;
-    storylm::ops::matmul_rows(device, c.view(), a.view(), b.view(), bias.data());
-    CHECK(error_of<T>(c, before, a, b, {.transpose_b = true}, bias) < 1.0);
-    storylm::ops::matmul_rows(device, c.view(), a.view(), b.view());
-    CHECK(error_of<T>(c, before, a, b, {.transpose_b = true}, {}) < 1.0);
-    CHECK(c.gaps_untouched());
+    for (const index_t k : {1, 32, 75}) {
+      CAPTURE(m);
+      CAPTURE(k);
+      const Matrix<T> a(m, k, random);
+      const Matrix<T> b(66, k, random);
+      const auto bias = random_vector<T>(66, random);
+      Matrix<T> c(m, 66, random);
+      const Matrix<T> before = c;
+      storylm::ops::matmul_rows(device, c.view(), a.view(), b.view(), bias.data());
+      CHECK(error_of<T, T>(c, before, a, b, {.transpose_b = true}, bias) < 1.0);
+      storylm::ops::matmul_rows(device, c.view(), a.view(), b.view());
+      CHECK(error_of<T, T>(c, before, a, b, {.transpose_b = true}, {}) < 1.0);
+      CHECK(c.gaps_untouched());
+    }
   }
 }
 
-TEST_CASE_TEMPLATE("ops::matmul_rows: a row does not know of the others", T, float, double) {
+TEST_CASE_TEMPLATE("ops::matmul_rows: a row does not know of the others", T, float, double, bf16, half) {
   storylm::RandomStream random(2);
-  const Cpu device;
-  const Matrix<T> a(33, 200, random);
+  constexpr index_t rows = 300;  // several blocks: as a prompt comes
+  const Matrix<T> a(rows, 200, random);
   const Matrix<T> b(70, 200, random);
-  Matrix<T> whole(33, 70, random);
-  storylm::ops::matmul_rows(device, whole.view(), a.view(), b.view());
-  // The same rows, in reverse order, in batches of four: the last has one row.
-  Matrix<T> reversed(33, 200, random);
-  for (index_t r = 0; r < 33; ++r) {
-    for (index_t p = 0; p < 200; ++p) reversed.at(r, p) = a.at(32 - r, p);
+  const auto bias = random_vector<T>(70, random);
+  Matrix<T> whole(rows, 70, random);
+  storylm::ops::matmul_rows(Cpu({.threads = 2}), whole.view(), a.view(), b.view(), bias.data());
+  // The same rows, in reverse order, in batches of several sizes, on other numbers of threads.
+  Matrix<T> reversed(rows, 200, random);
+  for (index_t r = 0; r < rows; ++r) {
+    for (index_t p = 0; p < 200; ++p) reversed.at(r, p) = a.at(rows - 1 - r, p);
   }
-  Matrix<T> parts(33, 70, random);
-  for (index_t r = 0; r < 33; r += 4) {
-    const index_t count = std::min<index_t>(4, 33 - r);
-    storylm::ops::matmul_rows(device, parts.view().slice_rows(r, count), reversed.view().slice_rows(r, count),
-                              b.view());
-  }
-  for (index_t r = 0; r < 33; ++r) {
-    CHECK(
-        same_bits<T>(std::as_const(parts).view().slice_rows(r, 1), std::as_const(whole).view().slice_rows(32 - r, 1)));
+  for (const index_t size : {1, 2, 4, 5, 7, 32}) {
+    CAPTURE(size);
+    Matrix<T> parts(rows, 70, random);
+    const Cpu device({.threads = static_cast<int>(1 + size % 3)});
+    for (index_t r = 0; r < rows; r += size) {
+      const index_t count = std::min<index_t>(size, rows - r);
+      storylm::ops::matmul_rows(device, parts.view().slice_rows(r, count), reversed.view().slice_rows(r, count),
+                                b.view(), bias.data());
+    }
+    index_t different = 0;
+    for (index_t r = 0; r < rows; ++r) {
+      different += same_bits<T>(std::as_const(parts).view().slice_rows(r, 1),
+                                std::as_const(whole).view().slice_rows(rows - 1 - r, 1))
+                       ? 0
+                       : 1;
+    }
+    CHECK(different == 0);
   }
 }
 

@@ -13,7 +13,7 @@
 /// Fetches a head's part of a key or value.
 template <class TKV>
 [[gnu::always_inline]] inline void fetch_cached(const TKV* p, index_t head_dim) {
-  for (index_t c = 0; c < head_dim; c += 64 / static_cast<index_t>(sizeof(TKV))) __builtin_prefetch(p + c);
+  for (index_t c = 0; c < head_dim; c += 64 / static_cast<index_t>(sizeof(TKV))) fetch(p + c);
 }
 
 /// scores[first + l] = query . key of position first + l, for a vector of positions; where that is not visible, of the

@@ -65,9 +65,9 @@ struct DotTile {
   using Sum = accumulator_t<T>;
   static constexpr int rows = vector_bytes == 64 ? 6 : 2;                     ///< of A
   static constexpr int cols = vector_lanes<Sum> < 4 ? vector_lanes<Sum> : 4;  ///< rows of B, a power of two
-  static constexpr int streamed_rows = rows < 4 ? rows : 4;  ///< of A, at most, where memory is what limits
-  static constexpr index_t block_rows = 96;                  ///< a block's part of A and of B
-  static constexpr index_t block_cols = 64;                  ///< stays in the second cache
+  static constexpr int streamed_rows = 2;    ///< of A, at most, where memory is what limits
+  static constexpr index_t block_rows = 96;  ///< a block's part of A and of B
+  static constexpr index_t block_cols = 64;  ///< stays in the second cache
 };
 
 /// sums[i][j] += the products of one step.
@@ -79,7 +79,8 @@ template <int Rows, int Cols, class T>
     typename Step::Register y[Cols];
     unrolled<Cols>([&](auto j) { y[j] = Step::template part<part>(b.row(j) + p); });
     unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-      const typename Step::Register x = Step::template part<part>(a.row(i) + p);
+      typename Step::Register x = Step::template part<part>(a.row(i) + p);
+      keep_in_register(x);
       unrolled<Cols>([&](auto j) { sums[i][j] = Step::add(x, y[j], sums[i][j]); });
     });
   });
@@ -95,36 +96,35 @@ template <int Rows, class T>
   }
 }
 
-/// c (Rows, Cols) = A (Rows, k) B (Cols, k)^T. Ahead: fetches the Cols rows of memory after B's on the way, since the
-/// processor's own prefetching begins anew with each row.
-template <int Rows, int Cols, bool Ahead, class T>
-void dot_tile(index_t k, MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> c) {
+/// c (Rows, Cols) = A (Rows, k) B (Cols, k)^T; on the way Ahead rows from `next` on, as far apart as B's, are fetched.
+template <int Rows, int Cols, int Ahead, class T>
+void dot_tile(MatrixView<const T> a, MatrixView<const T> b, const T* next, MatrixView<accumulator_t<T>> c) {
   using A = accumulator_t<T>;
   constexpr index_t elements = DotStep<T>::elements;
   alignas(vector_bytes) T tail_a[Rows * elements];
   alignas(vector_bytes) T tail_b[Cols * elements];
-  const index_t end = k / elements * elements;
-  if (end < k) {  // before the sums are in registers
+  const index_t end = a.cols / elements * elements;
+  if (end < a.cols) {  // before the sums are in registers
     copy_tail<Rows>(tail_a, a, end);
     copy_tail<Cols>(tail_b, b, end);
   }
   Vector<A> sums[Rows][Cols];
   unrolled<Rows>([&](auto i) { unrolled<Cols>([&](auto j) { sums[i][j] = Vector<A>{}; }); });
   for (index_t p = 0; p < end; p += elements) {
-    if constexpr (Ahead) unrolled<Cols>([&](auto j) { __builtin_prefetch(b.row(Cols + j) + p, 0, 2); });
+    for (int j = 0; j < Ahead; ++j) fetch(next + j * b.stride + p);
     dot_step<Rows, Cols, T>(a, b, p, sums);
   }
-  if (end < k) dot_step<Rows, Cols, T>({tail_a, Rows, elements}, {tail_b, Cols, elements}, 0, sums);
+  if (end < a.cols) dot_step<Rows, Cols, T>({tail_a, Rows, elements}, {tail_b, Cols, elements}, 0, sums);
   unrolled<Rows>([&](auto i) { store_sums<Cols, A>(c.row(i), lane_sums<A, Cols>(sums[i]), nullptr); });
 }
 
-/// dot_tile for 1 to Rows rows: a smaller tile has the same arithmetic.
-template <int Rows, int Cols, bool Ahead, class T>
-void dot_tile_of(index_t rows, MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> c) {
-  if constexpr (Rows > 1) {
-    if (rows < Rows) return dot_tile_of<Rows - 1, Cols, Ahead, T>(rows, a, b, c);
+/// dot_tile for Least to Rows rows: a smaller tile has the same arithmetic.
+template <int Least, int Rows, int Cols, int Ahead, class T>
+void dot_tile_of(MatrixView<const T> a, MatrixView<const T> b, const T* next, MatrixView<accumulator_t<T>> c) {
+  if constexpr (Rows > Least) {
+    if (a.rows < Rows) return dot_tile_of<Least, Rows - 1, Cols, Ahead, T>(a, b, next, c);
   }
-  dot_tile<Rows, Cols, Ahead, T>(a.cols, a, b, c);
+  dot_tile<Rows, Cols, Ahead, T>(a, b, next, c);
 }
 
 /// One block of sums for few rows, limited by the reading of B: each of Tile::cols readers goes through rows of B that
@@ -132,40 +132,55 @@ void dot_tile_of(index_t rows, MatrixView<const T> a, MatrixView<const T> b, Mat
 template <class T>
 void dots_streamed(MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> sums) {
   using Tile = DotTile<T>;
+  constexpr int most = Tile::streamed_rows;
   const index_t length = b.rows / Tile::cols;  // of a stream, in rows
   for (index_t j = 0; j < length; ++j) {
-    alignas(vector_bytes) accumulator_t<T> tile[Tile::streamed_rows][Tile::cols];
-    dot_tile_of<Tile::streamed_rows, Tile::cols, false, T>(a.rows, a, {b.row(j), Tile::cols, b.cols, b.stride * length},
-                                                           {tile[0], Tile::streamed_rows, Tile::cols});
+    alignas(vector_bytes) accumulator_t<T> tile[most * Tile::cols];  // (rows, cols)
+    dot_tile_of<1, most, Tile::cols, 0, T>(a, {b.row(j), Tile::cols, b.cols, b.stride * length}, nullptr,
+                                           {tile, a.rows, Tile::cols});
     for (index_t i = 0; i < a.rows; ++i) {
-      for (index_t stream = 0; stream < Tile::cols; ++stream) sums.row(i)[stream * length + j] = tile[i][stream];
+      for (index_t stream = 0; stream < Tile::cols; ++stream) {
+        sums(i, stream * length + j) = tile[i * Tile::cols + stream];
+      }
     }
   }
   for (index_t j = length * Tile::cols; j < b.rows; ++j) {
-    dot_tile_of<Tile::streamed_rows, 1, false, T>(a.rows, a, b.slice_rows(j, 1), sums.slice_cols(j, 1));
+    dot_tile_of<1, most, 1, 0, T>(a, b.slice_rows(j, 1), nullptr, sums.slice_cols(j, 1));
   }
 }
 
-/// One block of sums for more rows, limited by the products. The rows are shared out evenly among tiles. `ahead`: rows
-/// of memory behind b's that belong to B too.
+/// One block of sums for more rows, limited by the products. A's rows are shared out evenly among tiles; while these
+/// take turns at some rows of B, each fetches a share of the next rows, for the processor's own prefetching begins anew
+/// with every row. `behind`: rows of memory behind b's that belong to B too.
 template <class T>
-void dots_tiled(MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> sums, index_t ahead) {
+void dots_tiled(MatrixView<const T> a, MatrixView<const T> b, MatrixView<accumulator_t<T>> sums, index_t behind) {
   using Tile = DotTile<T>;
+  constexpr int least = Tile::rows / 2;  // tiles that share have no fewer
   const index_t tiles = (a.rows + Tile::rows - 1) / Tile::rows;
+  const index_t share = tiles == 1 ? Tile::cols : tiles < Tile::cols ? (Tile::cols + 1) / 2 : 1;
   for (index_t col = 0; col < b.rows;) {
     const index_t cols = b.rows - col >= Tile::cols ? Tile::cols : 1;
+    const bool more = b.rows + behind - col >= 2 * Tile::cols;
     const MatrixView<const T> tile_b = b.slice_rows(col, cols);
     for (index_t tile = 0; tile < tiles; ++tile) {
       const index_t row = a.rows * tile / tiles;
       const index_t rows = a.rows * (tile + 1) / tiles - row;
-      const MatrixView<const T> tile_a = a.slice_rows(row, rows);
-      const MatrixView<accumulator_t<T>> tile_sums = sums.slice_rows(row, rows).slice_cols(col, cols);
+      const auto run = [&](auto width, auto ahead) {
+        dot_tile_of<least, Tile::rows, width, ahead, T>(a.slice_rows(row, rows), tile_b,
+                                                        tile_b.row(Tile::cols + tile * ahead),
+                                                        sums.slice_rows(row, rows).slice_cols(col, cols));
+      };
+      constexpr std::integral_constant<int, Tile::cols> whole;
       if (cols == 1) {
-        dot_tile_of<Tile::rows, 1, false, T>(rows, tile_a, tile_b, tile_sums);
-      } else if (tile == tiles - 1 && b.rows + ahead - col >= 2 * Tile::cols) {  // the last that reads these rows of B
-        dot_tile_of<Tile::rows, Tile::cols, true, T>(rows, tile_a, tile_b, tile_sums);
+        run(std::integral_constant<int, 1>{}, std::integral_constant<int, 0>{});
+      } else if (!more || tile * share >= Tile::cols) {
+        run(whole, std::integral_constant<int, 0>{});
+      } else if (share == 1) {
+        run(whole, std::integral_constant<int, 1>{});
+      } else if (share < Tile::cols) {
+        run(whole, std::integral_constant<int, (Tile::cols + 1) / 2>{});
       } else {
-        dot_tile_of<Tile::rows, Tile::cols, false, T>(rows, tile_a, tile_b, tile_sums);
+        run(whole, whole);
       }
     }
     col += cols;
