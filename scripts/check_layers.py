@@ -31,6 +31,8 @@ OWN_TARGET = {
 }
 BACKENDS = "kernels/backends.hpp"  # brings CUDA where it is linked
 PRIMITIVES = re.compile(r"kernels/cuda/primitives\.cuh$")
+VECTORS = re.compile(r"kernels/cpu/vector\w*\.inc\.hpp$")
+PARSED_IN_A_NAMESPACE = re.compile(r"kernels/cpu/\w+\.inc\.hpp$")  # once per instruction set, by sets.hpp
 # Who may include which third party's headers.
 THIRD_PARTY = [
     (re.compile(r"(unsupported/)?Eigen/"), re.compile(r"kernels/cpu/"), "Eigen stays inside kernels/cpu"),
@@ -46,7 +48,13 @@ THIRD_PARTY = [
 WORDS = [
     (re.compile(r"__CUDACC__"), re.compile(r".*\.cuh$|kernels/backends\.hpp$|core/host_device\.hpp$"), "__CUDACC__"),
     (re.compile(r"__CUDA_ARCH__"), PRIMITIVES, "__CUDA_ARCH__ (a primitive of kernels/cuda/primitives.cuh)"),
-    (re.compile(r"\b(asm|__asm__|__shared__|threadIdx|blockIdx|blockDim|gridDim|warpSize|extern\s+__shared__)\b"), PRIMITIVES,
+    (re.compile(r"\b(asm|__asm__)\b"), re.compile(f"{PRIMITIVES.pattern}|{VECTORS.pattern}"),
+     "an assembler's instruction (kernels/cuda/primitives.cuh and kernels/cpu/vector*.inc.hpp have the few there are)"),
+    (re.compile(r"\b_mm\d*_\w+|\bv\w+q_(f32|f16|s32|u32|u16|bf16)\s*\("), VECTORS,
+     "an intrinsic (the vector type of kernels/cpu/vector.inc.hpp has what kernels need)"),
+    (re.compile(r"\bstd::bit_cast\b"), re.compile(r"(?!kernels/cpu/\w+\.inc\.hpp$)"),
+     "std::bit_cast (bits_as: what std compiles knows no target, and vectors would go through memory or be lost)"),
+    (re.compile(r"\b(__shared__|threadIdx|blockIdx|blockDim|gridDim|warpSize|extern\s+__shared__)\b"), PRIMITIVES,
      "the hardware itself (a primitive of kernels/cuda/primitives.cuh)"),
     (re.compile(r"<<<|\b(__sync(threads|warp)|__shfl_\w*sync|__(ballot|any|all|activemask|reduce_\w+)_sync|atomic[A-Z]\w*|"
                 r"__threadfence\w*|__cvta_\w+|__(float|bfloat|half|int|uint|ll|ull)\w*2\w+|__ldg|__expf|__logf|__fdividef)\s*\("),
@@ -97,9 +105,21 @@ def check_include(name, target):
             yield f"includes {target}, which belongs to {owner}"
 
 
+def check_parsed_in_a_namespace(name, code):
+    """Breaches in a header of kernels/cpu that sets.hpp parses in the namespace of each instruction set."""
+    if name != "kernels/cpu/all.inc.hpp" and re.search(r"^\s*#\s*include\b", code, re.M):
+        yield "includes something; it stands inside a namespace (sets.hpp includes for it)"
+    if re.search(r"\bnamespace\s+storylm\b", code):
+        yield "opens namespace storylm; it stands inside one"
+    if re.search(r"^\s*#\s*pragma\s+once", code, re.M):
+        yield "has #pragma once; it is parsed once per instruction set"
+
+
 def check_header(name, text):
     """Breaches in one header, without its name."""
     code = without_comments(text)
+    if PARSED_IN_A_NAMESPACE.match(name):
+        yield from check_parsed_in_a_namespace(name, code)
     for target in re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', code, re.M):
         if target.startswith("storylm/"):
             if "/" in name:

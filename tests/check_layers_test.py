@@ -58,12 +58,33 @@ class Layers(unittest.TestCase):
         self.refused("kernels/cuda/add.hpp", "__global__ void f();\n", "keywords")
 
     def test_primitives(self):
-        hardware = ["asm(\"\");\n", "__shared__ int x;\n", "const int i = threadIdx.x;\n", "f<<<1, 2>>>();\n", "__syncthreads();\n",
+        hardware = ["__shared__ int x;\n", "const int i = threadIdx.x;\n", "f<<<1, 2>>>();\n", "__syncthreads();\n",
                     "__shfl_xor_sync(m, x, 1);\n", "atomicAdd(p, 1);\n", "#if __CUDA_ARCH__ >= 800\n#endif\n", "__float2half_rn(x);\n",
                     "#include <emulator/primitives.hpp>\n"]
         for code in hardware:
             self.allowed("kernels/cuda/primitives.cuh", code)
             self.refused("kernels/cuda/add.cuh", code, "primitives.cuh")
+
+    def test_instruction_sets(self):
+        def found(name, body):
+            return " ".join(check_layers.check_header(name, HEAD.replace("#pragma once\n", "") + body))
+
+        self.assertEqual(found("kernels/cpu/add.inc.hpp", "template <class T>\nstruct kernel<op::add, T> {};\n"), "")
+        self.assertIn("includes something", found("kernels/cpu/add.inc.hpp", "#include <cmath>\n"))
+        self.assertEqual(found("kernels/cpu/all.inc.hpp", "#include <storylm/kernels/cpu/add.inc.hpp>\n"), "")
+        self.assertIn("opens namespace", found("kernels/cpu/add.inc.hpp", "namespace storylm::cpu {\n}\n"))
+        self.assertEqual(found("kernels/cpu/add.inc.hpp", "namespace detail {\n}  // namespace detail\n"), "")
+        self.assertIn("#pragma once", found("kernels/cpu/add.inc.hpp", "#pragma once\n"))
+        self.assertIn("has no #pragma once", found("kernels/cpu/parallel.hpp", ""))
+        self.assertIn("bits_as", found("kernels/cpu/math.inc.hpp", "std::bit_cast<float>(x);\n"))
+        self.allowed("core/dtype.hpp", "std::bit_cast<float>(x);\n")
+        for code in ["_mm512_add_ps(x, y);\n", "_mm_sqrt_ps(x);\n", "vaddq_f32(x, y);\n"]:
+            self.assertIn("an intrinsic", found("kernels/cpu/add.inc.hpp", code))
+            self.assertEqual(found("kernels/cpu/vector.inc.hpp", code), "")
+        self.refused("kernels/cpu/parallel.hpp", "asm(\"\");\n", "assembler")
+        self.assertEqual(found("kernels/cpu/vector.inc.hpp", "asm(\"\");\n"), "")
+        self.allowed("kernels/cuda/primitives.cuh", "asm(\"\");\n")
+        self.refused("kernels/cuda/add.cuh", "asm(\"\");\n", "primitives.cuh")
 
     def test_third_parties(self):
         self.allowed("kernels/cpu/matmul.hpp", "#include <Eigen/Core>\n")

@@ -11,6 +11,8 @@ struct kernel;
 
 #include <storylm/kernels/cpu/vector.inc.hpp>
 //
+#include <storylm/kernels/cpu/vector_dtypes.inc.hpp>
+//
 #include <storylm/kernels/cpu/lanes.inc.hpp>
 #include <storylm/kernels/cpu/math.inc.hpp>
 //

@@ -227,7 +227,7 @@ template <std::floating_point A>
     } else {
       // In two factors, because 2^n alone may lie outside the normal range.
       using Integers = Vector<std::int32_t>;
-      const Integers exponent = reinterpret_cast<Integers>(shifted) - std::bit_cast<std::int32_t>(round_to_integer);
+      const Integers exponent = reinterpret_cast<Integers>(shifted) - bits_as<std::int32_t>(round_to_integer);
       const Integers half = exponent >> 1;
       const Integers rest = exponent - half;
       return p * reinterpret_cast<Vector<A>>((half + 127) << 23) * reinterpret_cast<Vector<A>>((rest + 127) << 23);
