@@ -41,9 +41,11 @@ namespace storylm::cpu {
 template <class F>
 void parallel_for(const Cpu& device, index_t count, const F& f) {
 #if defined(_OPENMP)
-  const int threads = static_cast<int>(std::min<index_t>(thread_count(device), count));
-  // Inside a caller's own parallel region too, so that thread_index() counts this team's threads and not the caller's.
-  if (threads > 1 || (threads == 1 && omp_in_parallel() != 0)) {
+  // The whole team for two pieces too: libgomp ends the threads that a smaller team can do without, and starting them
+  // again for the next costs more than waking them.
+  const int threads = count > 1 ? thread_count(device) : 1;
+  // Inside a caller's own parallel region always, so that thread_index() counts this team's threads, not the caller's.
+  if (threads > 1 || (count > 0 && omp_in_parallel() != 0)) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (index_t i = 0; i < count; ++i) f(i);
     return;
