@@ -59,27 +59,27 @@ struct NormRows {
       A* const db = dbias != nullptr ? biases + begin / grain * width : nullptr;
       std::fill_n(dw, width, A{0});
       if (db != nullptr) std::fill_n(db, width, A{0});
-      for (index_t r = begin; r < end; ++r) {
-        const Row row{.dy = dy.row(r),
-                      .x = sum.row(r),
-                      .weight = weight,
-                      .plus = plus ? plus.row(r) : nullptr,
-                      .mean = centred ? stats(r, 0) : A{0},
-                      .inverse = stats(r, 1)};
-        const Means means = add_columns(row, width, dw, db);
-        T* const to = dsum.row(r);
-        if (dbranch) {
-          T* const branch = dbranch.row(r);
-          mask.for_each_vector(r, width, [&](index_t i, auto which, Vector<A> factors) {
-            const Vector<A> gradient = gradient_of(row, means, i, which);
-            store_as<A>(to + i, gradient, which);
-            store_as<A>(branch + i, Vector<A>(gradient * factors), which);
-          });
-        } else {
-          for_each_vector<A>(
-              width, [&](index_t i, auto which) { store_as<A>(to + i, gradient_of(row, means, i, which), which); });
+      const auto rows_from = [&](index_t first, auto count) {
+        Row row[count];
+        for (index_t k = 0; k < count; ++k) {
+          const index_t r = first + k;
+          row[k] = {.dy = dy.row(r),
+                    .x = sum.row(r),
+                    .weight = weight,
+                    .plus = plus ? plus.row(r) : nullptr,
+                    .mean = centred ? stats(r, 0) : A{0},
+                    .inverse = stats(r, 1)};
         }
-      }
+        add_columns<count>(row, width, dw, db);
+        for (index_t k = 0; k < count; ++k) {
+          const index_t r = first + k;
+          T* const branch = dbranch ? dbranch.row(r) : nullptr;
+          row_gradient(row[k], r, width, dsum.row(r), branch, mask);
+        }
+      };
+      index_t r = begin;
+      for (; r + together <= end; r += together) rows_from(r, std::integral_constant<int, together>{});
+      for (; r < end; ++r) rows_from(r, std::integral_constant<int, 1>{});
     });
 
     add_pieces(device, dweight, weights, pieces, width);
@@ -96,11 +96,11 @@ struct NormRows {
     const T* plus;  // or null
     A mean;
     A inverse;
+    A along = A{0};   // mean of h; zero unless centred
+    A across = A{0};  // mean of h n
   };
-  struct Means {
-    A along;   // of h; zero unless centred
-    A across;  // of h n
-  };
+  /// Rows whose columns are summed together: the sums are then read and written once for all of them.
+  static constexpr int together = has_many_registers ? 4 : 2;
 
   /// sum = residual + dropout(branch), (width); returns sum, rounded as backward will see it.
   static const T* add_branch(T* sum, const T* residual, const T* branch, index_t row, index_t width,
@@ -112,29 +112,52 @@ struct NormRows {
     return sum;
   }
 
-  /// dw += dy n and db += dy, (width), db unless null; returns the row's means.
-  static Means add_columns(const Row& row, index_t width, A* dw, A* db) {
-    Vector<A> along{};
-    Vector<A> across{};
+  /// dw += dy n and db += dy, (width), row by row, db unless null; finds the rows' means.
+  template <int Rows>
+  static void add_columns(Row (&rows)[Rows], index_t width, A* dw, A* db) {
+    Vector<A> along[Rows] = {};
+    Vector<A> across[Rows] = {};
     for_each_vector<A>(width, [&](index_t i, auto which) {  // lanes that do not exist: dy is zero there
-      const Vector<A> g = load_as<A>(row.dy + i, which);
-      const Vector<A> n = (load_as<A>(row.x + i, which) - row.mean) * row.inverse;
-      store_as<A>(dw + i, multiply_add(g, n, load_as<A>(dw + i, which)), which);
-      if (db != nullptr) store_as<A>(db + i, Vector<A>(load_as<A>(db + i, which) + g), which);
-      const Vector<A> h = g * load_as<A>(row.weight + i, which);
-      along = along + h;
-      across = multiply_add(h, n, across);
+      const Vector<A> w = load_as<A>(rows[0].weight + i, which);
+      Vector<A> weights = load_as<A>(dw + i, which);
+      Vector<A> biases = db != nullptr ? load_as<A>(db + i, which) : Vector<A>{};
+      unrolled<Rows>([&](auto k) {
+        const Vector<A> g = load_as<A>(rows[k].dy + i, which);
+        const Vector<A> n = (load_as<A>(rows[k].x + i, which) - rows[k].mean) * rows[k].inverse;
+        weights = multiply_add(g, n, weights);
+        biases = biases + g;
+        const Vector<A> h = g * w;
+        along[k] = along[k] + h;
+        across[k] = multiply_add(h, n, across[k]);
+      });
+      store_as<A>(dw + i, weights, which);
+      if (db != nullptr) store_as<A>(db + i, biases, which);
     });
     const A share = A{1} / static_cast<A>(width);
-    return {.along = centred ? sum_of_lanes<A>(along) * share : A{0}, .across = sum_of_lanes<A>(across) * share};
+    unrolled<Rows>([&](auto k) {
+      if constexpr (centred) rows[k].along = sum_of_lanes<A>(along[k]) * share;
+      rows[k].across = sum_of_lanes<A>(across[k]) * share;
+    });
+  }
+
+  /// dsum = plus + the gradient, (width), and dbranch = dropout of that, unless null.
+  static void row_gradient(const Row& row, index_t r, index_t width, T* dsum, T* dbranch, const RowDropout<A>& mask) {
+    if (dbranch == nullptr) {
+      return for_each_vector<A>(
+          width, [&](index_t i, auto which) { store_as<A>(dsum + i, gradient_of(row, i, which), which); });
+    }
+    mask.for_each_vector(r, width, [&](index_t i, auto which, Vector<A> factors) {
+      const Vector<A> gradient = gradient_of(row, i, which);
+      store_as<A>(dsum + i, gradient, which);
+      store_as<A>(dbranch + i, Vector<A>(gradient * factors), which);
+    });
   }
 
   template <class Which>
-  [[gnu::always_inline]] static inline Vector<A> gradient_of(const Row& row, const Means& means, index_t i,
-                                                             Which which) {
+  [[gnu::always_inline]] static inline Vector<A> gradient_of(const Row& row, index_t i, Which which) {
     const Vector<A> h = load_as<A>(row.dy + i, which) * load_as<A>(row.weight + i, which);
     const Vector<A> n = (load_as<A>(row.x + i, which) - row.mean) * row.inverse;
-    const Vector<A> inner = multiply_add(n, broadcast(-means.across), Vector<A>(h - means.along));
+    const Vector<A> inner = multiply_add(n, broadcast(-row.across), Vector<A>(h - row.along));
     if (row.plus == nullptr) return row.inverse * inner;
     return multiply_add(broadcast(row.inverse), inner, load_as<A>(row.plus + i, which));
   }
