@@ -295,15 +295,17 @@ TEST_CASE("a draw is a function of seed, story and position: not of rows, their 
   CHECK(run(1, order, 1, 0, 100) != all);
 }
 
-TEST_CASE("float and double agree with the plain function on random rows and options") {
+TEST_CASE("every dtype agrees with the plain function on random rows and options, however long") {
   storylm::RandomStream random(11);
   int different = 0;
   for (int round = 0; round < 600; ++round) {
-    std::vector<float> logits(1 + random.below(round % 2 == 0 ? 20 : 300));
-    for (float& x : logits) x = static_cast<float>(std::round(8.0 * random.normal())) / 4.0F;  // with many ties
+    const std::uint64_t longest[] = {20, 300, 6000};
+    std::vector<float> logits(1 + random.below(longest[round % 3]));
+    for (float& x : logits)
+      x = static_cast<float>(std::round(8.0 * random.normal())) / 4.0F;  // with many ties; all dtypes have these values
     const auto pick = [&](std::initializer_list<double> values) { return values.begin()[random.below(values.size())]; };
     const SamplerOptions options{.temperature = pick({0.0, 0.3, 1.0, 2.5}),
-                                 .top_k = static_cast<index_t>(pick({0, 1, 2, 3, 7, 64, 65, 150})),
+                                 .top_k = static_cast<index_t>(pick({0, 1, 2, 3, 7, 64, 65, 150, 3000})),
                                  .top_p = pick({0.3, 0.9, 1.0}),
                                  .min_p = pick({0.0, 0.07}),
                                  .repetition_penalty = pick({1.0, 1.3, 0.8}),
@@ -315,6 +317,8 @@ TEST_CASE("float and double agree with the plain function on random rows and opt
     const token_t expected = plain_sample(logits, options, {}, story, uniform);
     if (draw_after(logits, options, story) != expected) ++different;
     if (draw_after(std::vector<double>(logits.begin(), logits.end()), options, story) != expected) ++different;
+    if (draw_after(std::vector<storylm::bf16>(logits.begin(), logits.end()), options, story) != expected) ++different;
+    if (draw_after(std::vector<storylm::half>(logits.begin(), logits.end()), options, story) != expected) ++different;
   }
   CHECK(different == 0);
 }
