@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief op::linear_activation on the CPU: function and dropout are applied to a product's sums before they leave the
-/// first cache.
+/// @brief op::linear_activation on the CPU: function and dropout are applied to
+/// a product's sums before they leave the first cache.
 
 template <FloatDtype T>
 struct kernel<op::linear_activation, T> {
@@ -35,7 +35,7 @@ struct kernel<op::linear_activation, T> {
         }
       };
       matmul_packed<T>(device, {x.data, x.stride, false, y.rows}, {weight.data, weight.stride, false, y.cols}, x.cols,
-                       {}, false, nullptr, MatmulFinish<A>(finish));
+                       {}, false, nullptr, MatmulFinish<A>(finish, y));
     });
   }
 
@@ -62,7 +62,7 @@ struct kernel<op::linear_activation, T> {
         }
       };
       matmul_packed<T>(device, {dy.data, dy.stride, false, dpre.rows}, {weight.data, weight.stride, true, dpre.cols},
-                       dy.cols, {}, false, nullptr, MatmulFinish<A>(finish));
+                       dy.cols, {}, false, nullptr, MatmulFinish<A>(finish, dpre));
     });
   }
 };

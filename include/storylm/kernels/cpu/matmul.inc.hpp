@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief Matrix product on the CPU: packed panels, one register tile, the same arithmetic for every element.
+/// @brief Matrix product on the CPU: packed panels, one register tile, the same
+/// arithmetic for every element.
 ///
-/// k is cut into passes of equal length, by k alone. In a pass, element (i, j) of op(A) op(B) is one chain of
-/// multiply-adds from zero, element by element (pair by pair for bf16 where the machine multiplies pairs); the passes'
-/// chains are added in order, in the accumulator's type. What then happens to the sum, `finish` says, once per element.
-/// Nothing else enters: edges are computed as full tiles on panels padded with zeros, so bits depend neither on m, n,
-/// the place in the tile nor on threads.
+/// k is cut into passes of equal length, by k alone. In a pass, element (i, j)
+/// of op(A) op(B) is one chain of multiply-adds from zero, element by element
+/// (pair by pair for bf16 where the machine multiplies pairs); the passes'
+/// chains are added in order, in the accumulator's type. What then happens to
+/// the sum, `finish` says, once per element. Nothing else enters: edges are
+/// computed as full tiles on panels padded with zeros, so bits depend neither
+/// on m, n, the place in the tile nor on threads.
 ///
-/// After K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008.
-/// Panels:
-///   B in columns of Tile::cols, [panel][unit][cols], packed once a pass and shared by all threads;
-///   A in strips of Tile::rows, [strip][unit][strip_width], packed by each thread for the block of rows it works on.
+/// After K. Goto and R. van de Geijn, "Anatomy of high-performance matrix
+/// multiplication", ACM TOMS 34(3), 2008. Panels:
+///   B in columns of Tile::cols, [panel][unit][cols], packed once a pass and
+///   shared by all threads; A in strips of Tile::rows,
+///   [strip][unit][strip_width], packed by each thread for the block of rows it
+///   works on.
 
 /// Length of a pass along k, by k alone: a whole number of vectors of units.
 template <class T>
@@ -23,7 +28,8 @@ template <class T>
   return std::max<index_t>(1, ((k + passes - 1) / passes + multiple - 1) / multiple) * multiple;
 }
 
-/// How a packed product is cut into pieces of work. It may depend on the number of threads, for no bit depends on it.
+/// How a packed product is cut into pieces of work. It may depend on the number
+/// of threads, for no bit depends on it.
 template <class U>
 struct MatmulPieces {
   index_t strips, panels;          ///< of A and of B
@@ -51,8 +57,9 @@ struct MatmulPieces {
   }
 };
 
-/// Sums of rows [row, row + rows) and columns [col, col + cols) of a product, in a buffer in the first cache. Vectors
-/// may be read beyond `cols`, up to the stride.
+/// Sums of rows [row, row + rows) and columns [col, col + cols) of a product,
+/// in a buffer in the first cache. Vectors may be read beyond `cols`, up to the
+/// stride.
 template <class A>
 struct MatmulBlock {
   index_t row, col, rows, cols;
@@ -82,26 +89,44 @@ struct MatmulBlock {
   }
 };
 
-/// What becomes of a block of whole sums: a reference to a function of MatmulBlock. Not a template parameter of the
-/// product, which is compiled once for all.
+/// What becomes of a block of whole sums, and where: a reference to a function
+/// of MatmulBlock. Not a template parameter of the product, which is compiled
+/// once for all.
 template <class A>
 class MatmulFinish {
  public:
-  template <class F>
-  explicit MatmulFinish(const F& f)
+  /// @param f called with MatmulBlock<A>, once for each block of sums
+  /// @param to what it writes to, which is fetched in time
+  template <class F, class T>
+  MatmulFinish(const F& f, MatrixView<T> to)
       : function_(&f),
-        call_([](const void* function, const MatmulBlock<A>& block) { (*static_cast<const F*>(function))(block); }) {}
+        call_([](const void* function, const MatmulBlock<A>& block) { (*static_cast<const F*>(function))(block); }),
+        to_(reinterpret_cast<const char*>(to.data)),
+        stride_(to.stride * static_cast<index_t>(sizeof(T))),
+        size_(sizeof(T)) {}
   void operator()(const MatmulBlock<A>& block) const { call_(function_, block); }
+  /// Begins to read the block's place into the nearest cache.
+  void fetch(const MatmulBlock<A>& block) const {
+    constexpr index_t line = 64;
+    for (index_t r = 0; r < block.rows; ++r) {
+      const char* const row = to_ + (block.row + r) * stride_ + block.col * size_;
+      for (index_t byte = 0; byte < block.cols * size_; byte += line) __builtin_prefetch(row + byte, 1);
+    }
+  }
 
  private:
   const void* function_;
   void (*call_)(const void*, const MatmulBlock<A>&);
+  const char* to_;
+  index_t stride_;  // in bytes
+  index_t size_;
 };
 
-/// The product of a (m lanes) and b (n lanes) over k elements. finish(block) is called once for each
-/// block of whole sums. Between passes sums are in `sums` (m, n), or in scratch memory if that is none;
-/// with `add`, `sums` is what they begin from. lane_sums (m), unless null: the sums of a along k, if its lanes are
-/// adjacent.
+/// The product of a (m lanes) and b (n lanes) over k elements. finish(block) is
+/// called once for each block of whole sums. Between passes sums are in `sums`
+/// (m, n), or in scratch memory if that is none; with `add`, `sums` is what
+/// they begin from. lane_sums (m), unless null: the sums of a along k, if its
+/// lanes are adjacent.
 template <class T>
 void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOperand<T>& b, index_t k,
                    MatrixView<accumulator_t<T>> sums, bool add, accumulator_t<T>* lane_sums,
@@ -120,15 +145,14 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
   U* const packed_b = scratch.template take<U>(pieces.panels * Tile::cols * pass_units);  // (panels, units, cols)
   const index_t a_size = pieces.block_strips * Tile::strip_width * pass_units;
   U* const packed_a = scratch.template take<U>(a_size * thread_count(device));  // (threads, strips, units, strip_width)
+  A* const strip_sums = lane_sums != nullptr ? scratch.template take<A>(pieces.strips * Tile::strip_width) : nullptr;
   if (k > pass_length && sums.data == nullptr) sums = {scratch.template take<A>(m * n), m, n};
 
   for (index_t first = 0; first == 0 || first < k; first += pass_length) {  // once for k = 0 too: C is to be written
     const index_t last = std::min(k, first + pass_length);
     const index_t units = (last - first + matmul_depth<T> - 1) / matmul_depth<T>;
     parallel_blocks(device, pieces.panels, 4, [&](index_t begin, index_t end) {
-      for (index_t panel = begin; panel < end; ++panel) {
-        matmul_pack<Tile::cols>(packed_b + panel * units * Tile::cols, b, panel * Tile::cols, first, last);
-      }
+      matmul_pack<Tile::cols, Tile::cols>(packed_b + begin * units * Tile::cols, b, begin, end, first, last);
     });
     parallel_for(device, pieces.row_blocks * pieces.col_blocks, [&](index_t piece) {
       const index_t row_block = piece % pieces.row_blocks;
@@ -137,15 +161,13 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
       const index_t strip_end = pieces.first_strip(row_block + 1);
       const index_t panel_end = pieces.first_panel(col_block + 1);
       U* const strips = packed_a + a_size * thread_index();
-      for (index_t strip = strip_begin; strip < strip_end; ++strip) {
-        alignas(vector_bytes) A along[Tile::strip_width];
-        const index_t row = strip * Tile::rows;
-        const bool sum = lane_sums != nullptr && col_block == 0;
-        matmul_pack<Tile::strip_width>(strips + (strip - strip_begin) * units * Tile::strip_width, a, row, first, last,
-                                       sum ? along : nullptr);
-        for (index_t i = 0; sum && i < std::min<index_t>(Tile::rows, m - row); ++i) {
-          lane_sums[row + i] = first == 0 ? along[i] : lane_sums[row + i] + along[i];
-        }
+      const bool sum_lanes = lane_sums != nullptr && col_block == 0;
+      A* const along = sum_lanes ? strip_sums + strip_begin * Tile::strip_width : nullptr;  // (strips, strip_width)
+      matmul_pack<Tile::rows, Tile::strip_width>(strips, a, strip_begin, strip_end, first, last, along);
+      for (index_t i = 0; sum_lanes && i < std::min(m, strip_end * Tile::rows) - strip_begin * Tile::rows; ++i) {
+        A& sum = lane_sums[strip_begin * Tile::rows + i];
+        const A added = along[i / Tile::rows * Tile::strip_width + i % Tile::rows];
+        sum = first == 0 ? added : sum + added;
       }
       constexpr int width = Tile::group * Tile::cols;
       alignas(vector_bytes) A tile[Tile::rows * width];
@@ -154,11 +176,12 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
         const index_t cols = std::min<index_t>(width, n - col);
         for (index_t strip = strip_begin; strip < strip_end; ++strip) {
           const U* const strip_of_a = strips + (strip - strip_begin) * units * Tile::strip_width;
+          const index_t row = strip * Tile::rows;
+          const MatmulBlock<A> block{row, col, std::min<index_t>(Tile::rows, m - row), cols, tile, width};
+          finish.fetch(block);
           for (index_t i = 0; i < Tile::group && panel + i < panel_end; ++i) {
             matmul_tile(units, strip_of_a, packed_b + (panel + i) * units * Tile::cols, tile + i * Tile::cols, width);
           }
-          const index_t row = strip * Tile::rows;
-          const MatmulBlock<A> block{row, col, std::min<index_t>(Tile::rows, m - row), cols, tile, width};
           if (first > 0 || add) block.add(block.part_of(sums));
           if (last < k) {
             block.copy(block.part_of(sums));
@@ -171,7 +194,8 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
   }
 }
 
-/// C (m, n) of TC = op(A) op(B) [+ C] [+ bias], see op::matmul. lane_sums as above.
+/// C (m, n) of TC = op(A) op(B) [+ C] [+ bias], see op::matmul. lane_sums as
+/// above.
 template <class T, class TC>
 void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
                  const TC* bias, accumulator_t<T>* lane_sums = nullptr) {
@@ -192,10 +216,11 @@ void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, Mat
   };
   matmul_packed<T>(device, {a.data, a.stride, flags.transpose_a, c.rows},
                    {b.data, b.stride, !flags.transpose_b, c.cols}, flags.transpose_a ? a.rows : a.cols, sums,
-                   flags.accumulate && sums_in_c, lane_sums, MatmulFinish<A>(finish));
+                   flags.accumulate && sums_in_c, lane_sums, MatmulFinish<A>(finish, c));
 }
 
-/// Packed products of equal dtypes, into the same dtype or into its accumulator.
+/// Packed products of equal dtypes, into the same dtype or into its
+/// accumulator.
 template <FloatDtype T, class TC>
 requires std::same_as<TC, T> || std::same_as<TC, accumulator_t<T>>
 struct kernel<op::matmul, T, T, TC> {
