@@ -14,32 +14,16 @@
 #include <storylm/kernels/kernel.hpp>
 #include <storylm/tensor/view.hpp>
 
+#include "dtype_support.hpp"
+
 namespace matmul_test {
 
 using storylm::index_t;
 using storylm::MatmulFlags;
 using storylm::MatrixView;
 
-/// Any dtype from and to double, rounded once by way of the type it is computed in.
-template <class T>
-T from_double(double value) {
-  return static_cast<T>(static_cast<storylm::accumulator_t<T>>(value));
-}
-template <class T>
-double to_double(T value) {
-  return static_cast<double>(static_cast<storylm::accumulator_t<T>>(value));
-}
-/// Twice the relative error of rounding to T.
-template <class T>
-constexpr double epsilon_of() {
-  if constexpr (std::is_same_v<T, storylm::bf16>) {
-    return 0x1p-7;
-  } else if constexpr (std::is_same_v<T, storylm::half>) {
-    return 0x1p-10;
-  } else {
-    return static_cast<double>(std::numeric_limits<T>::epsilon());
-  }
-}
+using storylm::test::from_double;
+using storylm::test::to_double;
 
 /// A matrix with random values and NaN between its rows: whoever reads there spoils a result, whoever writes there is
 /// found by gaps_untouched().
@@ -124,8 +108,11 @@ double error_of(const Matrix<TC>& c, const Matrix<TC>& before, const Matrix<T>& 
       }
       // Half an ulp of the running sum for each of k + 2 additions: Higham's bound, with the sum of magnitudes; and
       // half an ulp of the result, once, where it is stored in fewer bits.
-      double bound = epsilon_of<storylm::accumulator_t<T>>() * static_cast<double>(k + 3) * magnitude + 1e-300;
-      if (sizeof(TC) < sizeof(storylm::accumulator_t<T>)) bound += 0.51 * epsilon_of<TC>() * std::abs(sum) + 1e-8;
+      double bound =
+          2.0 * storylm::test::unit_roundoff<storylm::accumulator_t<T>> * static_cast<double>(k + 3) * magnitude +
+          1e-300;
+      if (sizeof(TC) < sizeof(storylm::accumulator_t<T>))
+        bound += 1.01 * storylm::test::unit_roundoff<TC> * std::abs(sum) + 4e-8;
       const double error = std::abs(to_double(c.at(i, j)) - sum) / bound;
       worst = std::isnan(error) ? std::numeric_limits<double>::infinity() : std::max(worst, error);
     }

@@ -16,7 +16,8 @@
 using namespace matmul_test;
 using storylm::Cpu;
 
-TEST_CASE_TEMPLATE("ops::matmul: all flags on matrices with gaps between rows", T, float, double) {
+TEST_CASE_TEMPLATE("ops::matmul: all flags on matrices with gaps between rows", T, float, double, storylm::bf16,
+                   storylm::half) {
   storylm::RandomStream random(1);
   const Cpu device;
   for (unsigned bits = 0; bits < 16; ++bits) {
@@ -27,6 +28,25 @@ TEST_CASE_TEMPLATE("ops::matmul: all flags on matrices with gaps between rows", 
     const std::span<const T> bias = (bits & 8U) != 0 ? std::span<const T>(bias_values) : std::span<const T>();
     Matrix<T> c(19, 37, random);
     const Matrix<T> before = c;
+    storylm::ops::matmul(device, c.view(), a.view(), b.view(), flags, bias.data());
+    CAPTURE(bits);
+    CHECK(error_of(c, before, a, b, flags, bias) < 1.0);
+    CHECK(c.gaps_untouched());
+  }
+}
+
+TEST_CASE_TEMPLATE("ops::matmul: 16-bit matrices into float", T, storylm::bf16, storylm::half) {
+  storylm::RandomStream random(4);
+  const Cpu device;
+  for (unsigned bits = 0; bits < 16; ++bits) {
+    const MatmulFlags flags{(bits & 1U) != 0, (bits & 2U) != 0, (bits & 4U) != 0};
+    const Matrix<T> a(flags.transpose_a ? 41 : 19, flags.transpose_a ? 19 : 41, random);
+    const Matrix<T> b(flags.transpose_b ? 37 : 41, flags.transpose_b ? 41 : 37, random);
+    const auto bias_values = random_vector<float>(37, random);
+    const std::span<const float> bias =
+        (bits & 8U) != 0 ? std::span<const float>(bias_values) : std::span<const float>();
+    Matrix<float> c(19, 37, random);
+    const Matrix<float> before = c;
     storylm::ops::matmul(device, c.view(), a.view(), b.view(), flags, bias.data());
     CAPTURE(bits);
     CHECK(error_of(c, before, a, b, flags, bias) < 1.0);
