@@ -3,9 +3,13 @@
 /// @brief Exception types and the one precondition helper every public function uses.
 #pragma once
 
+#include <initializer_list>
+#include <ostream>
 #include <sstream>
 #include <stdexcept>
+#include <string>
 #include <string_view>
+#include <type_traits>
 
 namespace storylm {
 
@@ -35,13 +39,35 @@ struct IoError : Error {
 };
 
 namespace detail {
-/// The cold path of expects(): builds "[op] part part ..." and throws it.
-template <class E, class... Parts>
-[[noreturn]] void fail(std::string_view op, const Parts&... parts) {
+/// One part of a message and how to print it: without templates from here on, since there are hundreds of messages.
+struct MessagePart {
+  const void* value;
+  void (*print)(std::ostream& message, const void* value);
+};
+template <class T>
+[[nodiscard]] MessagePart part_of(const T& value) {
+  if constexpr (std::is_array_v<T>) {  // a literal
+    return {value, [](std::ostream& message, const void* p) { message << static_cast<const char*>(p); }};
+  } else {
+    return {&value, [](std::ostream& message, const void* p) { message << *static_cast<const T*>(p); }};
+  }
+}
+/// "[op] part part ..."
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string message_of(std::string_view op,
+                                                                      std::initializer_list<MessagePart> parts) {
   std::ostringstream message;
   message << '[' << op << "] ";
-  (message << ... << parts);
-  throw E(message.str());
+  for (const MessagePart& part : parts) part.print(message, part.value);
+  return message.str();
+}
+template <class E>
+[[noreturn, gnu::cold, gnu::noinline]] void throw_error(std::string_view op, std::initializer_list<MessagePart> parts) {
+  throw E(message_of(op, parts));
+}
+/// The cold path of expects(): builds the message and throws it.
+template <class E, class... Parts>
+[[noreturn, gnu::cold]] void fail(std::string_view op, const Parts&... parts) {
+  throw_error<E>(op, {part_of(parts)...});
 }
 }  // namespace detail
 
