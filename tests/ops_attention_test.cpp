@@ -290,7 +290,8 @@ TEST_CASE_TEMPLATE("the bits depend neither on threads nor on the rest of the ba
   index_t begin = 0;
   for (std::size_t s = 0; s < all_lengths.size(); begin += all_lengths[s], ++s) {
     const auto part = [&](const auto& values, index_t width) {
-      return std::decay_t<decltype(values)>(values.begin() + begin * width, values.begin() + (begin + all_lengths[s]) * width);
+      return std::decay_t<decltype(values)>(values.begin() + begin * width,
+                                            values.begin() + (begin + all_lengths[s]) * width);
     };
     const Batch alone({all_lengths[s]}, {batch.ordinals[s]});
     const Result<T> got =

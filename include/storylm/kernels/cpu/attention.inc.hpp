@@ -29,9 +29,8 @@ struct kernel<op::attention, T> {
       }
     }
     // The dearest first, so that no thread is left with one when the others are done.
-    std::sort(blocks, blocks + count, [](const Block& a, const Block& b) {
-      return a.end != b.end ? a.end > b.end : a.sequence < b.sequence;
-    });
+    std::sort(blocks, blocks + count,
+              [](const Block& a, const Block& b) { return a.end != b.end ? a.end > b.end : a.sequence < b.sequence; });
     const AttentionCall<T> call(qkv, spec, dropout, batch);
     const index_t size = AttentionForward<T>::scratch_size(call);
     A* const buffers = scratch.template take<A>(size * thread_count(device));  // (threads, size)
@@ -48,7 +47,7 @@ struct kernel<op::attention, T> {
     auto scratch = device.scratch();
     const AttentionCall<T> call(qkv, spec, dropout, batch);
     const index_t size = AttentionBackward<T>::scratch_size(call);
-    A* const buffers = scratch.template take<A>(size * thread_count(device));     // (threads, size)
+    A* const buffers = scratch.template take<A>(size * thread_count(device));  // (threads, size)
     auto* const order = scratch.template take<std::int32_t>(batch.sequences);  // (sequences)  the longest first
     for (index_t s = 0; s < batch.sequences; ++s) order[s] = static_cast<std::int32_t>(s);
     std::sort(order, order + batch.sequences, [&](std::int32_t a, std::int32_t b) {

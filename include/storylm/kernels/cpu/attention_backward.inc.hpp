@@ -103,43 +103,47 @@ class AttentionBackward {
     // The last key of the tile is seen by queries before last + window.
     const index_t end = spec.window > 0 ? std::min(length, key + keys - 1 + spec.window) : length;
     for (index_t first = key; first < end; first += attention_tile) {
-      add_block(lse + first * spec.heads, sequence, head, first, std::min(attention_tile, length - first), key, keys);
+      const ScoreTile tile{.sequence = sequence,
+                           .head = head,
+                           .first = first,
+                           .queries = std::min(attention_tile, length - first),
+                           .first_key = key,
+                           .keys = keys};
+      add_tile(lse + first * spec.heads, tile);
     }
   }
 
-  void add_block(const A* lse, index_t sequence, index_t head, index_t first, index_t count, index_t first_key,
-                 index_t keys) const {
+  // lse is that of the tile's first query.
+  void add_tile(const A* lse, const ScoreTile& tile) const {
     constexpr index_t depth = unit_depth<U>;
-    const AttentionSpec& spec = call_.spec;
+    const index_t window = call_.spec.window;
     const index_t width = call_.width;
     const index_t units = call_.units;
-    const index_t head_units = call_.head_units();
     A ones[strip_rows];
     std::fill_n(ones, strip_rows, A{1});
-    for (index_t i = 0; i < count; i += strip_rows) {
-      const index_t end = visible_keys(first + i + strip_rows - 1, first_key, keys, 0).end;
-      const index_t columns = padded_to_vectors<A>(end);
-      if (visible_keys(first + i, first_key, keys, spec.window).begin >= end) break;  // the window has passed the tile
-      strip_product<A, U>(scores_, attention_tile, nullptr, {queries_ + (first + i) * units, units, 1},
-                          keys_transposed_, attention_tile, head_units, columns);
-      strip_product<A, U>(dprobabilities_, attention_tile, nullptr, {doutputs_ + (first + i) * units, units, 1},
-                          values_transposed_, attention_tile, head_units, columns);
-      for (index_t r = i; r < i + strip_rows; r += depth) {
-        const index_t rows = std::clamp<index_t>(count - r, 0, depth);
-        add_rows(lse + r * spec.heads, rows, sequence, head, first, r, first_key, keys, columns);
-      }
-      strip_product<A, U>(dqueries_ + (first + i) * width, width, ones, {dscores_, attention_tile, 1}, stacked_keys_,
-                          width, (end + depth - 1) / depth, width);
+    for (index_t i = 0; i < tile.queries; i += strip_rows) {
+      const VisibleKeys visible = call_.visible_to_strip(tile, i);
+      if (visible.begin >= visible.end) break;  // the window has passed the tile
+      const index_t columns = padded_to_vectors<A>(visible.end);
+      const index_t row = tile.first + i;
+      strip_product<A, U>(scores_, attention_tile, nullptr, {queries_ + row * units, units, 1}, keys_transposed_,
+                          attention_tile, call_.head_units(), columns);
+      strip_product<A, U>(dprobabilities_, attention_tile, nullptr, {doutputs_ + row * units, units, 1},
+                          values_transposed_, attention_tile, call_.head_units(), columns);
+      for (index_t r = i; r < i + strip_rows; r += depth) add_rows(lse + r * call_.spec.heads, tile, r, columns);
+      strip_product<A, U>(dqueries_ + row * width, width, ones, {dscores_, attention_tile, 1}, stacked_keys_, width,
+                          (visible.end + depth - 1) / depth, width);
     }
     // Transposed products: rows are keys, the sum runs over the queries that see one of them.
-    for (index_t j = 0; j < keys; j += strip_rows) {
-      const index_t from = std::max<index_t>(0, first_key + j - first) / depth;
-      const index_t seen = spec.window > 0 ? first_key + j + strip_rows - 1 + spec.window - first : count;
-      const index_t to = (std::min(count, seen) + depth - 1) / depth;
+    for (index_t j = 0; j < tile.keys; j += strip_rows) {
+      const index_t key = tile.first_key + j - tile.first;  // counted as queries are
+      const index_t end = window > 0 ? std::min(tile.queries, key + strip_rows - 1 + window) : tile.queries;
+      const index_t from = std::max<index_t>(0, key) / depth;
+      const index_t to = (end + depth - 1) / depth;
       if (from >= to) continue;
       const index_t at = from * attention_tile + j;
-      const index_t row = (first_key + j) * width;
-      const index_t begin = (first / depth + from) * width;
+      const index_t begin = (tile.first / depth + from) * width;
+      const index_t row = (tile.first_key + j) * width;
       strip_product<A, U>(dvalues_ + row, width, ones, {stacked_probabilities_ + at, 1, attention_tile},
                           stacked_doutputs_ + begin, width, to - from, width);
       strip_product<A, U>(dkeys_ + row, width, ones, {stacked_dscores_ + at, 1, attention_tile},
@@ -147,32 +151,30 @@ class AttentionBackward {
     }
   }
 
-  // As many rows as a unit has, from r on, of which `rows` exist: probabilities with dropout and gradients of the
-  // scores from scores and dY V^T.
-  void add_rows(const A* lse, index_t rows, index_t sequence, index_t head, index_t first, index_t r,
-                index_t first_key, index_t keys, index_t columns) const {
+  // As many rows as a unit has, from r on: probabilities with dropout and gradients of the scores from scores and
+  // dY V^T. lse is that of row r.
+  void add_rows(const A* lse, const ScoreTile& tile, index_t r, index_t columns) const {
     constexpr index_t lanes = vector_lanes<A>;
     constexpr int depth = unit_depth<U>;
-    const A* s = scores_ + r % strip_rows * attention_tile;
-    const A* dp = dprobabilities_ + r % strip_rows * attention_tile;
-    U* ds = dscores_ + r % strip_rows * attention_tile;
+    A* const s = scores_ + r % strip_rows * attention_tile;
+    A* const dp = dprobabilities_ + r % strip_rows * attention_tile;
+    U* const ds = dscores_ + r % strip_rows * attention_tile;
     const index_t stacked = r / depth * attention_tile;
     const Vector<A> scale = broadcast(call_.scale_log2);
     Vector<A> shift[depth] = {};
     Vector<A> dot[depth] = {};
     for (int h = 0; h < depth; ++h) {
-      const VisibleKeys visible =
-          h < rows ? visible_keys(first + r + h, first_key, keys, call_.spec.window) : VisibleKeys{0, 0};
-      fill_outside(scores_ + (r % strip_rows + h) * attention_tile, visible, columns,
-                   -std::numeric_limits<A>::infinity());
-      fill_outside(dprobabilities_ + (r % strip_rows + h) * attention_tile, visible, columns, A{0});
-      if (h >= rows) continue;
+      const bool exists = r + h < tile.queries;
+      const VisibleKeys visible = exists ? call_.visible(tile, r + h) : VisibleKeys{0, 0};
+      fill_outside(s + h * attention_tile, visible, columns, -std::numeric_limits<A>::infinity());
+      fill_outside(dp + h * attention_tile, visible, columns, A{0});
+      if (!exists) continue;
       shift[h] = broadcast(-std::numbers::log2e_v<A> * lse[h * call_.spec.heads]);
-      dot[h] = broadcast(dots_[first + r + h]);
+      dot[h] = broadcast(dots_[tile.first + r + h]);
     }
     for (index_t block = 0; block < columns; block += dropout_columns) {
       DropoutFactors<A> factors[depth];
-      unrolled<depth>([&](auto h) { factors[h] = call_.factors(sequence, first + r + h, head, first_key + block); });
+      unrolled<depth>([&](auto h) { factors[h] = call_.factors(tile, r + h, block); });
       unrolled<DropoutFactors<A>::parts / depth>([&](auto unit) {
         const index_t at = block + unit * depth * lanes;
         if (at >= columns) return;
@@ -190,9 +192,8 @@ class AttentionBackward {
           store(stacked_probabilities_ + stacked + j, stacked_units<U, A>(kept, part));
           store(stacked_dscores_ + stacked + j, stacked_units<U, A>(gradient, part));
         });
-        unrolled<depth>([&](auto h) {
-          store(ds + h * attention_tile + at / depth, adjacent_units<U, A>(gradient[h]));
-        });
+        unrolled<depth>(
+            [&](auto h) { store(ds + h * attention_tile + at / depth, adjacent_units<U, A>(gradient[h])); });
       });
     }
   }

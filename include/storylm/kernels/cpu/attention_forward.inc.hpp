@@ -4,6 +4,16 @@
 ///
 /// M. Milakov and N. Gimelshein, arXiv:1805.02867; T. Dao et al., arXiv:2205.14135.
 
+/// A tile of the scores of one head; positions are those in the sequence.
+struct ScoreTile {
+  index_t sequence;
+  index_t head;
+  index_t first;    ///< position of the first query
+  index_t queries;  ///< how many
+  index_t first_key;
+  index_t keys;
+};
+
 /// One attention call: the arguments that its pieces share.
 template <class T>
 struct AttentionCall {
@@ -14,8 +24,8 @@ struct AttentionCall {
   AttentionSpec spec;
   PackedView batch;
   DropoutMask mask;
-  A scale;       ///< of the scores
-  A scale_log2;  ///< scale / ln 2: softmax is computed with powers of two
+  A scale;        ///< of the scores
+  A scale_log2;   ///< scale / ln 2: softmax is computed with powers of two
   index_t width;  ///< head_dim in whole vectors: rows of sums
   index_t units;  ///< head_dim in units, in whole vectors: rows of left operands
 
@@ -37,12 +47,20 @@ struct AttentionCall {
     return qkv.row(row) + spec.q_width() + kv * spec.head_dim;
   }
   [[nodiscard]] const T* value(index_t row, index_t kv) const { return key(row, kv) + spec.kv_width(); }
-  /// Of the dropout_columns keys from `first_key` on.
-  [[nodiscard, gnu::always_inline]] inline DropoutFactors<A> factors(index_t sequence, index_t query, index_t head,
-                                                                     index_t first_key) const {
+  /// Keys of a tile that its query i sees, those beyond its last query see as many.
+  [[nodiscard]] VisibleKeys visible(const ScoreTile& tile, index_t i) const {
+    return visible_keys(tile.first + i, tile.first_key, tile.keys, spec.window);
+  }
+  /// Keys of a tile that one of the strip_rows queries from i on may see.
+  [[nodiscard]] VisibleKeys visible_to_strip(const ScoreTile& tile, index_t i) const {
+    return {visible(tile, i).begin, visible(tile, i + strip_rows - 1).end};
+  }
+  /// Of query i of a tile and dropout_columns keys from `key` on, both counted in the tile.
+  [[nodiscard, gnu::always_inline]] inline DropoutFactors<A> factors(const ScoreTile& tile, index_t i,
+                                                                     index_t key) const {
     if (mask.active()) {
-      return mask.template block<A>(batch.ordinals[sequence], static_cast<std::int32_t>(query),
-                                    static_cast<std::uint32_t>(head), first_key);
+      return mask.template block<A>(batch.ordinals[tile.sequence], static_cast<std::int32_t>(tile.first + i),
+                                    static_cast<std::uint32_t>(tile.head), tile.first_key + key);
     }
     DropoutFactors<A> ones;
     unrolled<DropoutFactors<A>::parts>([&](auto p) { ones.part[p] = broadcast(A{1}); });
@@ -89,7 +107,8 @@ class AttentionForward {
     std::fill_n(sums_, rows, A{0});
     const index_t oldest = spec.window > 0 ? std::max<index_t>(0, first + 1 - spec.window) : 0;
     for (index_t key = oldest / attention_tile * attention_tile; key < first + count; key += attention_tile) {
-      add_tile(sequence, head, first, count, key);
+      const index_t keys = std::min(attention_tile, first + count - key);
+      add_tile({.sequence = sequence, .head = head, .first = first, .queries = count, .first_key = key, .keys = keys});
     }
     for (index_t i = 0; i < count; ++i) {
       const A* from = outputs_ + i * call_.width;
@@ -103,37 +122,34 @@ class AttentionForward {
   }
 
  private:
-  void add_tile(index_t sequence, index_t head, index_t first, index_t count, index_t first_key) const {
+  void add_tile(const ScoreTile& tile) const {
     constexpr index_t depth = unit_depth<U>;
-    const AttentionSpec& spec = call_.spec;
+    const index_t head_dim = call_.spec.head_dim;
     const index_t width = call_.width;
-    const index_t row = call_.batch.offsets[sequence] + first_key;
-    const index_t keys = std::min(attention_tile, first + count - first_key);
-    const index_t kv = call_.kv_head(head);
-    transpose_tile(keys_, call_.key(row, kv), call_.qkv.stride, keys, spec.head_dim);
-    stack_tile(values_, width, call_.value(row, kv), call_.qkv.stride, keys, spec.head_dim);
-    for (index_t i = std::max<index_t>(0, first_key - first); i < count; i += strip_rows) {
-      const index_t end = visible_keys(first + i + strip_rows - 1, first_key, keys, 0).end;
-      const index_t begin = visible_keys(first + i, first_key, keys, spec.window).begin / depth;
-      const index_t columns = padded_to_vectors<A>(end);
-      if (begin * depth >= end) break;  // the window has passed the tile
+    const index_t row = call_.batch.offsets[tile.sequence] + tile.first_key;
+    const index_t kv = call_.kv_head(tile.head);
+    transpose_tile(keys_, call_.key(row, kv), call_.qkv.stride, tile.keys, head_dim);
+    stack_tile(values_, width, call_.value(row, kv), call_.qkv.stride, tile.keys, head_dim);
+    for (index_t i = std::max<index_t>(0, tile.first_key - tile.first); i < tile.queries; i += strip_rows) {
+      const VisibleKeys visible = call_.visible_to_strip(tile, i);
+      if (visible.begin >= visible.end) break;  // the window has passed the tile
+      const index_t columns = padded_to_vectors<A>(visible.end);
       strip_product<A, U>(scores_, attention_tile, nullptr, {queries_ + i * call_.units, call_.units, 1}, keys_,
                           attention_tile, call_.head_units(), columns);
       A corrections[strip_rows];
       constexpr index_t together = std::min<index_t>(strip_rows, vector_lanes<A>);
-      for (index_t r = 0; r < strip_rows; r += together) {
-        add_rows<together>(corrections + r, sequence, head, first, i + r, first_key, keys, columns);
-      }
+      for (index_t r = 0; r < strip_rows; r += together) add_rows<together>(corrections + r, tile, i + r, columns);
+      const index_t begin = visible.begin / depth;
+      const index_t end = (visible.end + depth - 1) / depth;
       strip_product<A, U>(outputs_ + i * width, width, corrections, {probabilities_ + begin, attention_tile, 1},
-                          values_ + begin * width, width, (end + depth - 1) / depth - begin, width);
+                          values_ + begin * width, width, end - begin, width);
     }
   }
 
   // Scores of `Rows` rows from `i` on become probabilities relative to the largest so far; what was summed before is to
   // be multiplied by the corrections.
   template <index_t Rows>
-  void add_rows(A* corrections, index_t sequence, index_t head, index_t first, index_t i, index_t first_key,
-                index_t keys, index_t columns) const {
+  void add_rows(A* corrections, const ScoreTile& tile, index_t i, index_t columns) const {
     constexpr index_t lanes = vector_lanes<A>;
     constexpr int rows = static_cast<int>(Rows);
     A* const scores = scores_ + i % strip_rows * attention_tile;
@@ -141,8 +157,7 @@ class AttentionForward {
     Vector<A> most[rows];
     for (int h = 0; h < rows; ++h) {
       A* const row = scores + h * attention_tile;
-      fill_outside(row, visible_keys(first + i + h, first_key, keys, call_.spec.window), columns,
-                   -std::numeric_limits<A>::infinity());
+      fill_outside(row, call_.visible(tile, i + h), columns, -std::numeric_limits<A>::infinity());
       Vector<A> largest = load(row);
       for (index_t j = lanes; j < columns; j += lanes) largest = larger<A>(load(row + j), largest);
       most[h] = largest;
@@ -161,24 +176,23 @@ class AttentionForward {
     }
     Vector<A> sum[rows];
     for (int h = 0; h < rows; ++h) {
-      sum[h] = add_row(scores + h * attention_tile, probabilities + h * attention_tile, shifts[h], sequence, head,
-                       first + i + h, first_key, columns);
+      sum[h] =
+          add_row(scores + h * attention_tile, probabilities + h * attention_tile, shifts[h], tile, i + h, columns);
     }
     const Vector<A> sums = lane_sums<A, rows>(sum);
     for (int h = 0; h < rows; ++h) sums_[i + h] = multiply_add(sums_[i + h], A{correction[h]}, A{sums[h]});
   }
 
   // The sums of a row's probabilities in parts; they are left behind with dropout.
-  [[gnu::always_inline]] inline Vector<A> add_row(const A* scores, U* probabilities, A shift, index_t sequence,
-                                                  index_t head, index_t query, index_t first_key,
-                                                  index_t columns) const {
+  [[gnu::always_inline]] inline Vector<A> add_row(const A* scores, U* probabilities, A shift, const ScoreTile& tile,
+                                                  index_t i, index_t columns) const {
     constexpr index_t lanes = vector_lanes<A>;
     constexpr int depth = unit_depth<U>;
     const Vector<A> scale = broadcast(call_.scale_log2);
     const Vector<A> row_shift = broadcast(shift);
     Vector<A> sum{};
     for (index_t block = 0; block < columns; block += dropout_columns) {
-      const DropoutFactors<A> factors = call_.factors(sequence, query, head, first_key + block);
+      const DropoutFactors<A> factors = call_.factors(tile, i, block);
       unrolled<DropoutFactors<A>::parts / depth>([&](auto unit) {
         const index_t at = block + unit * depth * lanes;
         if (at >= columns) return;
