@@ -197,6 +197,29 @@ std::vector<token_t> greedy_without_cache(const Stack& stack, std::vector<token_
   return ids;
 }
 
+TEST_CASE_TEMPLATE("with narrower weights and cache too, a story is the same alone and in any batch", T, bf16, half) {
+  using Stack = nn::TransformerStack<T, Cpu, nn::RmsNorm, nn::SwiGlu>;
+  std::vector<GenerateRequest> requests;
+  for (std::uint32_t story = 0; story < 7; ++story) requests.push_back(request(story));
+  const auto generate = [&](std::span<const GenerateRequest> some, index_t batch, index_t prompt_tokens, int threads) {
+    const Stack stack(llama_config(), Cpu({.threads = threads}), {.seed = 9}, nn::Gradients::no);
+    KvCache<T, Cpu> cache(stack.shape(), batch, 40, stack.device());
+    Generator generator(stack, std::move(cache), {.tokens = prompt_tokens, .sequences = batch, .longest = 40});
+    return generator.generate(some, {.eos = -1});
+  };
+  const auto together = generate(requests, 7, 64, 2);
+  const auto in_turns = generate(requests, 3, 3, 1);
+  std::set<token_t> drawn;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const auto alone = generate(std::span(requests).subspan(i, 1), 1, 40, 3);
+    CHECK(alone[0].ids.size() == 40);
+    CHECK(together[i].ids == alone[0].ids);
+    CHECK(in_turns[i].ids == alone[0].ids);
+    drawn.insert(alone[0].ids.begin(), alone[0].ids.end());
+  }
+  CHECK(drawn.size() > 30);  // not the same token again and again
+}
+
 TEST_CASE("greedy is the argmax of the whole context computed anew for every token") {
   for_each_family([](const auto& make) {
     const auto stack = make(2);

@@ -68,6 +68,7 @@ struct DotTile {
   static constexpr int streamed_rows = 2;    ///< of A, at most, where memory is what limits
   static constexpr index_t block_rows = 96;  ///< a block's part of A and of B
   static constexpr index_t block_cols = 64;  ///< stays in the second cache
+  static constexpr index_t least_cols = 16;  ///< of a block, where more would leave threads idle
 };
 
 /// sums[i][j] += the products of one step.
@@ -193,12 +194,15 @@ void matmul_dots(const Cpu& device, MatrixView<const T> a, MatrixView<const T> b
   using Tile = DotTile<T>;
   using A = accumulator_t<T>;
   const index_t row_blocks = (a.rows + Tile::block_rows - 1) / Tile::block_rows;
-  const index_t col_blocks = (b.rows + Tile::block_cols - 1) / Tile::block_cols;
-  parallel_for(device, row_blocks * col_blocks, [&](index_t piece) {
+  // Smaller blocks where there are few, so that no thread waits long for the last one. No bit depends on it.
+  index_t width = Tile::block_cols;
+  const auto col_blocks = [&] { return (b.rows + width - 1) / width; };
+  while (width > Tile::least_cols && row_blocks * col_blocks() < 8 * thread_count(device)) width /= 2;
+  parallel_for(device, row_blocks * col_blocks(), [&](index_t piece) {
     const index_t row = piece % row_blocks * Tile::block_rows;
-    const index_t col = piece / row_blocks * Tile::block_cols;
+    const index_t col = piece / row_blocks * width;
     const index_t rows = std::min(Tile::block_rows, a.rows - row);
-    const index_t cols = std::min(Tile::block_cols, b.rows - col);
+    const index_t cols = std::min(width, b.rows - col);
     alignas(vector_bytes) A sums[Tile::block_rows * Tile::block_cols];  // (rows, block_cols)
     const MatrixView<A> block(sums, rows, cols, Tile::block_cols);
     if (rows <= Tile::streamed_rows) {
