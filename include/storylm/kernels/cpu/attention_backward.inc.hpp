@@ -51,8 +51,8 @@ class AttentionBackward {
     const index_t begin = call_.batch.offsets[sequence];
     const index_t length = call_.batch.offsets[sequence + 1] - begin;
     const index_t group = spec.heads / spec.kv_heads;
-    std::fill_n(dkeys_, length * call_.width, A{0});
-    std::fill_n(dvalues_, length * call_.width, A{0});
+    std::fill_n(dkeys_, padded_length(length) * call_.width, A{0});
+    std::fill_n(dvalues_, padded_length(length) * call_.width, A{0});
     for (index_t head = kv * group; head < (kv + 1) * group; ++head) {
       const index_t column = head * spec.head_dim;
       const auto rows = [&](MatrixView<const T> of) {
