@@ -113,7 +113,7 @@ TEST_CASE_TEMPLATE("linear_activation and its backward in 16 bits, against doubl
     ops::activation_backward(device, exact.dpre.view(), exact.dpre.view(),
                              saved.cols() != 0 ? saved.view() : MatrixView<const double>{}, y.view(), function, dropout,
                              batch);
-    CHECK(difference(ours.dpre, exact.dpre) < 1.01 * tolerance<T>);
+    CHECK(difference(ours.dpre, exact.dpre) < 2.1 * tolerance<T>);  // the product is rounded, too
   });
 }
 

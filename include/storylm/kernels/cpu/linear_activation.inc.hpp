@@ -39,30 +39,11 @@ struct kernel<op::linear_activation, T> {
     });
   }
 
+  /// A product and a pass: as part of the product, reading what forward left costs more than the pass (measured).
   static void backward(const Cpu& device, MatrixView<T> dpre, MatrixView<const T> dy, MatrixView<const T> weight,
                        MatrixView<const T> y, MatrixView<const T> saved, Activation activation,
                        const DropoutSpec& dropout, const PackedView& batch) {
-    const RowDropout<A> mask(dropout, batch);
-    with_activation<A>(activation, [&](auto function) {
-      const auto finish = [&](const MatmulBlock<A>& block) {
-        for (index_t r = 0; r < block.rows; ++r) {
-          const index_t row = block.row + r;
-          const A* const sums = block.sums + r * block.stride - block.col;
-          const T* const from = function.needs_input ? saved.row(row) : y.row(row);
-          const auto vector = [&](index_t j, auto which, Vector<A> factors) {
-            const Vector<A> slope = function.slope(load_as<A>(from + j, which));
-            store_as<A>(dpre.row(row) + j, Vector<A>(load(sums + j) * factors * slope), which);
-          };
-          if constexpr (function.needs_input) {
-            mask.for_each_vector(row, block.col, block.col + block.cols, vector);
-          } else {  // the output has the mask in it
-            const Vector<A> scale = broadcast(mask.scale());
-            for_each_vector<A>(block.cols, [&](index_t j, auto which) { vector(block.col + j, which, scale); });
-          }
-        }
-      };
-      matmul_packed<T>(device, {dy.data, dy.stride, false, dpre.rows}, {weight.data, weight.stride, true, dpre.cols},
-                       dy.cols, {}, false, nullptr, MatmulFinish<A>(finish, dpre));
-    });
+    kernel<op::matmul, T, T, T>::run(device, dpre, dy, weight, {}, nullptr);
+    kernel<op::activation, T>::backward(device, dpre, dpre, saved, y, activation, dropout, batch);
   }
 };

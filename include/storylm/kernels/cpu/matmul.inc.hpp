@@ -71,12 +71,14 @@ struct MatmulBlock {
   [[nodiscard]] MatrixView<T> part_of(MatrixView<T> whole) const {
     return whole.slice_rows(row, rows).slice_cols(col, cols);
   }
-  /// sums = from + sums.
-  void add(MatrixView<A> from) const {
+  /// sums = from + sums. Apart from whatever writes there: rows are often a multiple of 4 KiB apart, and a processor
+  /// takes a read for one of what it is about to write where the last 12 bits of the addresses are equal.
+  template <class T>
+  void add(MatrixView<T> from) const {
     for (index_t r = 0; r < rows; ++r) {
       for_each_vector<A>(cols, [&](index_t j, auto which) {
         A* const place = sums + r * stride + j;
-        store(place, load_as<A>(from.row(r) + j, which) + load(place));
+        store(place, Vector<A>(load_as<A>(from.row(r) + j, which) + load(place)));
       });
     }
   }
@@ -151,7 +153,9 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
   for (index_t first = 0; first == 0 || first < k; first += pass_length) {  // once for k = 0 too: C is to be written
     const index_t last = std::min(k, first + pass_length);
     const index_t units = (last - first + matmul_depth<T> - 1) / matmul_depth<T>;
-    parallel_blocks(device, pieces.panels, 4, [&](index_t begin, index_t end) {
+    // Few panels at a time, so that all threads have some.
+    const index_t grain = std::clamp<index_t>(pieces.panels / (4 * thread_count(device)), 1, 4);
+    parallel_blocks(device, pieces.panels, grain, [&](index_t begin, index_t end) {
       matmul_pack<Tile::cols, Tile::cols>(packed_b + begin * units * Tile::cols, b, begin, end, first, last);
     });
     parallel_for(device, pieces.row_blocks * pieces.col_blocks, [&](index_t piece) {
@@ -205,10 +209,10 @@ void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, Mat
   if constexpr (sums_in_c) sums = c;
   const auto finish = [&](const MatmulBlock<A>& block) {
     const MatrixView<TC> to = block.part_of(c);
+    if (flags.accumulate && !sums_in_c) block.add(to);
     for (index_t r = 0; r < block.rows; ++r) {
       for_each_vector<A>(block.cols, [&](index_t j, auto which) {
         Vector<A> sum = load(block.sums + r * block.stride + j);
-        if (flags.accumulate && !sums_in_c) sum = load_as<A>(to.row(r) + j, which) + sum;
         if (bias != nullptr) sum = sum + load_as<A>(bias + block.col + j, which);
         store_as<A>(to.row(r) + j, sum, which);
       });
