@@ -87,7 +87,6 @@ template <int Width, class T>
   constexpr index_t line = 64 / sizeof(T);
   const index_t valid = from.lanes - first_lane;
   Vector<accumulator_t<T>> sum[Width / lanes] = {};
-  if (sums != nullptr) unrolled<Width / lanes>([&](auto g) { sum[g] = load(sums + g * lanes); });
   const T* row = from.data + first * from.stride + first_lane;
   for (index_t p = first; p < last; p += depth, row += depth * from.stride, to += Width) {
     const T* const next = depth == 2 && p + 1 < last ? row + from.stride : nullptr;
@@ -102,7 +101,10 @@ template <int Width, class T>
       if (sums != nullptr) add_units<accumulator_t<T>, U>(sum[g], units);
     });
   }
-  if (sums != nullptr) unrolled<Width / lanes>([&](auto g) { store(sums + g * lanes, sum[g]); });
+  if (sums != nullptr) {
+    unrolled<Width / lanes>(
+        [&](auto g) { store(sums + g * lanes, Vector<accumulator_t<T>>(load(sums + g * lanes) + sum[g])); });
+  }
 }
 
 /// The same of lanes that are rows of memory. Fetches what lies `ahead` lanes
