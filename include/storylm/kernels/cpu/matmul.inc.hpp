@@ -3,16 +3,14 @@
 /// @brief Matrix product on the CPU: packed panels, one register tile, the same
 /// arithmetic for every element.
 ///
-/// k is cut into passes of equal length, by k alone. In a pass, element (i, j)
-/// of op(A) op(B) is one chain of multiply-adds from zero, element by element
-/// (pair by pair for bf16 where the machine multiplies pairs); the passes'
-/// chains are added in order, in the accumulator's type. What then happens to
-/// the sum, `finish` says, once per element. Nothing else enters: edges are
-/// computed as full tiles on panels padded with zeros, so bits depend neither
-/// on m, n, the place in the tile nor on threads.
+/// k is cut into passes of equal length, by k alone. In a pass, element (i, j) of op(A) op(B) is one chain of
+/// multiply-adds from zero, element by element (pair by pair for bf16 where the machine multiplies pairs); the passes'
+/// chains are added in order, in the accumulator's type. What then happens to the sum, `finish` says, once per element.
+/// Nothing else enters: edges are computed as full tiles on panels padded with zeros, so bits depend neither on m, n,
+/// the place in the tile nor on threads.
 ///
-/// After K. Goto and R. van de Geijn, "Anatomy of high-performance matrix
-/// multiplication", ACM TOMS 34(3), 2008. Panels:
+/// After K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008.
+/// Panels:
 ///   B in columns of Tile::cols, [panel][unit][cols], packed once a pass and
 ///   shared by all threads; A in strips of Tile::rows,
 ///   [strip][unit][strip_width], packed by each thread for the block of rows it
@@ -28,8 +26,7 @@ template <class T>
   return std::max<index_t>(1, ((k + passes - 1) / passes + multiple - 1) / multiple) * multiple;
 }
 
-/// How a packed product is cut into pieces of work. It may depend on the number
-/// of threads, for no bit depends on it.
+/// How a packed product is cut into pieces of work. It may depend on the number of threads, for no bit depends on it.
 template <class U>
 struct MatmulPieces {
   index_t strips, panels;          ///< of A and of B
@@ -57,9 +54,8 @@ struct MatmulPieces {
   }
 };
 
-/// Sums of rows [row, row + rows) and columns [col, col + cols) of a product,
-/// in a buffer in the first cache. Vectors may be read beyond `cols`, up to the
-/// stride.
+/// Sums of rows [row, row + rows) and columns [col, col + cols) of a product, in a buffer in the first cache. Vectors
+/// may be read beyond `cols`, up to the stride.
 template <class A>
 struct MatmulBlock {
   index_t row, col, rows, cols;
@@ -91,9 +87,8 @@ struct MatmulBlock {
   }
 };
 
-/// What becomes of a block of whole sums, and where: a reference to a function
-/// of MatmulBlock. Not a template parameter of the product, which is compiled
-/// once for all.
+/// What becomes of a block of whole sums, and where: a reference to a function of MatmulBlock. Not a template parameter
+/// of the product, which is compiled once for all.
 template <class A>
 class MatmulFinish {
  public:
@@ -124,11 +119,9 @@ class MatmulFinish {
   index_t size_;
 };
 
-/// The product of a (m lanes) and b (n lanes) over k elements. finish(block) is
-/// called once for each block of whole sums. Between passes sums are in `sums`
-/// (m, n), or in scratch memory if that is none; with `add`, `sums` is what
-/// they begin from. lane_sums (m), unless null: the sums of a along k, if its
-/// lanes are adjacent.
+/// The product of a (m lanes) and b (n lanes) over k elements. finish(block) is called once for each block of whole
+/// sums. Between passes sums are in `sums` (m, n), or in scratch memory if that is none; with `add`, `sums` is what
+/// they begin from. lane_sums (m), unless null: the sums of a along k, if its lanes are adjacent.
 template <class T>
 void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOperand<T>& b, index_t k,
                    MatrixView<accumulator_t<T>> sums, bool add, accumulator_t<T>* lane_sums,
@@ -198,8 +191,7 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
   }
 }
 
-/// C (m, n) of TC = op(A) op(B) [+ C] [+ bias], see op::matmul. lane_sums as
-/// above.
+/// C (m, n) of TC = op(A) op(B) [+ C] [+ bias], see op::matmul. lane_sums as above.
 template <class T, class TC>
 void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, MatrixView<const T> b, MatmulFlags flags,
                  const TC* bias, accumulator_t<T>* lane_sums = nullptr) {
@@ -223,8 +215,7 @@ void matmul_into(const Cpu& device, MatrixView<TC> c, MatrixView<const T> a, Mat
                    flags.accumulate && sums_in_c, lane_sums, MatmulFinish<A>(finish, c));
 }
 
-/// Packed products of equal dtypes, into the same dtype or into its
-/// accumulator.
+/// Packed products of equal dtypes, into the same dtype or into its accumulator.
 template <FloatDtype T, class TC>
 requires std::same_as<TC, T> || std::same_as<TC, accumulator_t<T>>
 struct kernel<op::matmul, T, T, TC> {

@@ -3,8 +3,7 @@
 /// @brief Packing for matrix products: strips of A and panels of B as [unit
 /// along k][lane].
 
-/// Where one operand lies: element (lane, p), lane a row of op(A) or a column
-/// of op(B), p along k.
+/// Where one operand lies: element (lane, p), lane a row of op(A) or a column of op(B), p along k.
 template <class T>
 struct MatmulOperand {
   const T* data;
@@ -15,8 +14,7 @@ struct MatmulOperand {
 };
 
 namespace detail {
-/// The first `count` of N elements, then zeros: what a vector is read from at
-/// an edge.
+/// The first `count` of N elements, then zeros: what a vector is read from at an edge.
 template <int N, class T>
 struct SomeOf {
   alignas(vector_bytes) T values[N];
@@ -29,8 +27,7 @@ struct SomeOf {
 };
 }  // namespace detail
 
-/// A vector of units along k: `count` elements exist from p on, what is missing
-/// is zero.
+/// A vector of units along k: `count` elements exist from p on, what is missing is zero.
 template <class T>
 [[gnu::always_inline]] inline Vector<MatmulUnit<T>> units_along(const T* p, index_t count) {
   using U = MatmulUnit<T>;
@@ -45,8 +42,7 @@ template <class T>
   }
 }
 
-/// One unit of adjacent lanes: `count` of them exist in `row`; the other half
-/// of pairs is in `next` unless null.
+/// One unit of adjacent lanes: `count` of them exist in `row`; the other half of pairs is in `next` unless null.
 template <class T>
 [[gnu::always_inline]] inline Vector<MatmulUnit<T>> units_across(const T* row, const T* next, index_t count) {
   using U = MatmulUnit<T>;
@@ -70,14 +66,12 @@ template <class A, class U>
   }
 }
 
-/// Elements along k of adjacent lanes that are packed for one strip after
-/// another: a line of memory has lanes of several strips, which are taken while
-/// it is in the cache.
+/// Elements along k of adjacent lanes that are packed for one strip after another: a line of memory has lanes of
+/// several strips, which are taken while it is in the cache.
 inline constexpr index_t matmul_pack_rows = 32;
 
-/// Packs elements [first, last) along k of lanes first_lane ... + Width, which
-/// are adjacent, as [unit][Width]; lanes beyond the operand become zero. The
-/// sums along k are added to `sums` (Width) unless null.
+/// Packs elements [first, last) along k of lanes first_lane ... + Width, which are adjacent, as [unit][Width]; lanes
+/// beyond the operand become zero. The sums along k are added to `sums` (Width) unless null.
 template <int Width, class T>
 [[gnu::noinline]] void matmul_pack_across(MatmulUnit<T>* to, const MatmulOperand<T>& from, index_t first_lane,
                                           index_t first, index_t last, accumulator_t<T>* sums) {
@@ -107,8 +101,7 @@ template <int Width, class T>
   }
 }
 
-/// The same of lanes that are rows of memory. Fetches what lies `ahead` lanes
-/// further, which is packed next.
+/// The same of lanes that are rows of memory. Fetches what lies `ahead` lanes further, which is packed next.
 template <int Width, class T>
 [[gnu::noinline]] void matmul_pack_along(MatmulUnit<T>* to, const MatmulOperand<T>& from, index_t first_lane,
                                          index_t first, index_t last, index_t ahead) {
@@ -136,9 +129,8 @@ template <int Width, class T>
   }
 }
 
-/// Packs strips [begin, end) of a product: strip s has lanes s * Step ... +
-/// Width, and becomes [unit][Width] of `to` (strips, units, Width). Where lanes
-/// are adjacent, `sums` (strips, Width) gets the sums along k unless null.
+/// Packs strips [begin, end) of a product: strip s has lanes s * Step ... + Width, and becomes [unit][Width] of `to`
+/// (strips, units, Width). Where lanes are adjacent, `sums` (strips, Width) gets the sums along k unless null.
 template <int Step, int Width, class T>
 void matmul_pack(MatmulUnit<T>* to, const MatmulOperand<T>& from, index_t begin, index_t end, index_t first,
                  index_t last, accumulator_t<T>* sums = nullptr) {
