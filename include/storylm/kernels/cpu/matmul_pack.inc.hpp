@@ -32,14 +32,16 @@ template <class T>
 [[gnu::always_inline]] inline Vector<MatmulUnit<T>> units_along(const T* p, index_t count) {
   using U = MatmulUnit<T>;
   constexpr index_t whole = vector_lanes<U> * matmul_depth<T>;
-  if (count < whole) return units_along<T>(detail::SomeOf<whole, T>(p, count).values, whole);
-  if constexpr (std::is_same_v<U, Bf16Pair>) {
-    Vector<U> pairs;
-    std::memcpy(&pairs, p, sizeof(pairs));
-    return pairs;
-  } else {
-    return load_as<U>(p);
-  }
+  const auto at = [&](const T* from) {
+    if constexpr (std::is_same_v<U, Bf16Pair>) {
+      Vector<U> pairs;
+      std::memcpy(&pairs, from, sizeof(pairs));
+      return pairs;
+    } else {
+      return load_as<U>(from);
+    }
+  };
+  return at(count < whole ? detail::SomeOf<whole, T>(p, count).values : p);
 }
 
 /// One unit of adjacent lanes: `count` of them exist in `row`; the other half of pairs is in `next` unless null.
