@@ -14,8 +14,9 @@
 
 #include <storylm/core/error.hpp>
 
-// The poorest and the richest set of the build, as numbers of InstructionSet: from what the compiler's flags promise to
-// all there are. The kernel library is for every machine, whatever the flags of it and of what links it.
+/// @def STORYLM_LOWEST_SET
+/// The poorest set of the build, as a number of InstructionSet: what the compiler's flags promise. The kernel library
+/// is for every machine, whatever the flags of it and of what links it.
 #if (defined(STORYLM_WITH_KERNELS) || defined(STORYLM_KERNEL_LIBRARY)) && !defined(STORYLM_PINNED)
 #define STORYLM_LOWEST_SET 0
 #elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
@@ -29,6 +30,8 @@
 #else
 #define STORYLM_LOWEST_SET 0
 #endif
+/// @def STORYLM_HIGHEST_SET
+/// The richest set of the build, as a number of InstructionSet: all there are, unless STORYLM_PINNED.
 #if defined(STORYLM_PINNED) || !defined(__x86_64__)
 #define STORYLM_HIGHEST_SET STORYLM_LOWEST_SET
 #else
