@@ -41,12 +41,15 @@ decltype(auto) with_device(const ComputeFlags& flags, F&& f) {
     return f(std::type_identity<float>{}, device);
   }
 #endif
-  return f(std::type_identity<float>{}, storylm::Cpu({.threads = flags.threads}));
+  const storylm::Cpu device({.threads = flags.threads});
+  if (flags.dtype == "bfloat16") return f(std::type_identity<storylm::bf16>{}, device);
+  return f(std::type_identity<float>{}, device);
 }
 
 /// What a run's log says of where it computes.
 inline std::string described(const storylm::Cpu& device) {
-  return std::to_string(thread_count(device.threads())) + " threads";
+  return std::to_string(thread_count(device.threads())) + " threads, " +
+         std::string(to_string(device.instruction_set()));
 }
 #if defined(STORYLM_WITH_CUDA)
 inline std::string described(const storylm::Cuda& device) { return "on " + device.properties().name; }

@@ -81,8 +81,8 @@ struct ComputeFlags {
         ->capture_default_str();
     app.add_option(
            "--dtype", dtype,
-           "type of weights and activations: float32, on a GPU bfloat16 or float16 too; checkpoints are float32 "
-           "in any case")
+           "type of weights and activations: float32 or bfloat16, on a GPU float16 too; checkpoints are float32 in "
+           "any case")
         ->capture_default_str();
     app.add_flag("--tf32", tf32, "on a GPU: products of float32 matrices with 10 bits of mantissa (default: off)");
     app.add_flag(
@@ -112,9 +112,10 @@ struct ComputeFlags {
     constexpr std::array<std::string_view, 4> dtypes{"float32", "float64", "bfloat16", "float16"};
     require(std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end(), "unknown dtype ", dtype,
             ": float32, float64, bfloat16 or float16");
-    require(dtype == "float32" || (has_cuda && dtype != "float64"), "dtype ", dtype,
-            " is not built in: this build has float32", has_cuda ? ", on a GPU bfloat16 and float16 too" : "");
-    require(dtype == "float32" || on_cuda(), "dtype ", dtype, " needs --device cuda: the CPU computes in float32");
+    const bool on_cpu = dtype == "float32" || dtype == "bfloat16";
+    require(on_cpu || (has_cuda && dtype != "float64"), "dtype ", dtype,
+            " is not built in: this build has float32 and bfloat16", has_cuda ? ", on a GPU float16 too" : "");
+    require(on_cpu || on_cuda(), "dtype ", dtype, " needs --device cuda: on the CPU there are float32 and bfloat16");
     require(!tf32 || (on_cuda() && dtype == "float32"), "--tf32 is for --device cuda with --dtype float32, not for ",
             device, " with ", dtype);
     require(!tune_matmul || on_cuda(), "--tune-matmul is for --device cuda, not for ", device);

@@ -106,20 +106,24 @@ struct TrainFlags {
     compute.check();
   }
 
-  /// What every bit of the result depends on, so that a run can only go on with the same. What is not recorded is the
-  /// CPU's float32.
-  [[nodiscard]] std::vector<std::pair<std::string, std::string>> settings() const {
-    std::vector<std::pair<std::string, std::string>> all{{"batch_size", std::to_string(batch_size)},
-                                                         {"max_len", std::to_string(max_len)},
-                                                         {"lr", number(lr)},
-                                                         {"dropout", number(dropout)},
-                                                         {"clip_norm", number(clip_norm)},
-                                                         {"micro_tokens", std::to_string(tokens_at_once())},
-                                                         {"seed", std::to_string(seed)}};
-    if (compute.on_cuda()) {
-      all.insert(all.end(), {{"device", "cuda"}, {"dtype", compute.dtype}, {"tf32", compute.tf32 ? "on" : "off"}});
-    }
-    return all;
+  /// One of what every bit of a result depends on.
+  struct Setting {
+    std::string name;
+    std::string value;
+    std::string unrecorded = "not recorded";  // what it was in runs from before it was recorded
+  };
+  /// All of them: a run can only go on with the same.
+  [[nodiscard]] std::vector<Setting> settings() const {
+    return {{"batch_size", std::to_string(batch_size)},
+            {"max_len", std::to_string(max_len)},
+            {"lr", number(lr)},
+            {"dropout", number(dropout)},
+            {"clip_norm", number(clip_norm)},
+            {"micro_tokens", std::to_string(tokens_at_once())},
+            {"seed", std::to_string(seed)},
+            {"device", compute.on_cuda() ? "cuda" : "cpu", "cpu"},
+            {"dtype", compute.dtype, "float32"},
+            {"tf32", compute.tf32 ? "on" : "off", "off"}};
   }
 };
 

@@ -138,7 +138,7 @@ class Training {
     if constexpr (scales_loss) state_.keep("grad_scaler", scaler_);
     if (AlgorithmTable* table = algorithm_table(device_)) state_.keep("algorithms", *table);
     state_.set_tokenizer_hash(tokenizer_.hash());
-    for (const auto& [name, value] : flags_.settings()) state_.expect(name, value);
+    for (const auto& [name, value, unrecorded] : flags_.settings()) state_.expect(name, value, unrecorded);
   }
 
   /// Runs to the end or to a signal; returns the exit code.
@@ -207,15 +207,12 @@ class Training {
   void begin() {
     const std::filesystem::path last = folder_.file("checkpoint_last.safetensors");
     const bool goes_on = std::filesystem::exists(last);
-    if (goes_on) {
-      expect_same_device(last);
-      state_.load(last);
-    }
+    if (goes_on) state_.load(last);
     folder_.keep(tokenizer_, goes_on);
     metrics_.open();
     saved_ = goes_on;
     std::string with;
-    for (const auto& [name, value] : flags_.settings()) with += ", " + name + ' ' + value;
+    for (const auto& [name, value, unrecorded] : flags_.settings()) with += ", " + name + ' ' + value;
     say((goes_on ? "goes on after step " + std::to_string(steps()) : std::string("begins")) + ": " + flags_.model +
         ", " + std::to_string(nn::parameter_count(model_)) + " parameters, " + std::to_string(loader_.size()) +
         " stories to train on, " + std::to_string(validation_.size()) + " to validate" +
@@ -224,17 +221,6 @@ class Training {
     if (const AlgorithmTable* table = algorithm_table(device_); table != nullptr && table->foreign_entries() > 0) {
       say(std::to_string(table->foreign_entries()) +
           " algorithms of the checkpoint are for another GPU or cuBLAS: from here on, sums may be ordered otherwise");
-    }
-  }
-
-  /// The other way round state_ sees it: what a GPU's run records, one on the CPU does not ask for.
-  void expect_same_device(const std::filesystem::path& checkpoint) const {
-    if constexpr (Device::host_memory) {
-      const io::CheckpointReader reader(checkpoint);
-      const auto device = reader.metadata().find("run.device");
-      expects<FormatError>(device == reader.metadata().end(), "run", checkpoint.string(),
-                           ": the run began with device ", device == reader.metadata().end() ? "" : device->second,
-                           ", now it is cpu: go on with the same, or begin in another folder");
     }
   }
 

@@ -255,7 +255,7 @@ TEST_CASE("bad flags and files end with one clear line and exit code 2") {
   refused(checkpoint() + "--prompt \"$(printf 'a\\nb')\"", "it must be one line");
   const bool has_cuda = contains(generate("--help").out, "this build has cpu and cuda");
   if (!has_cuda) refused(checkpoint() + "--device cuda", "device cuda is not built in");
-  refused(checkpoint() + "--dtype bfloat16", has_cuda ? "dtype bfloat16 needs --device cuda" : "is not built in");
+  refused(checkpoint() + "--dtype float16", has_cuda ? "dtype float16 needs --device cuda" : "is not built in");
   refused(checkpoint() + "--stream --output-file x", "excludes");
 }
 

@@ -125,9 +125,18 @@ TEST_CASE("other settings and another tokenizer are refused") {
                            s.expect("dropout", "0.1");
                          }),
                  "the run began with dropout not recorded, now it is 0.1"));
+  const auto began_in_float = [&](const char* now) {  // before there was another dtype to record
+    return refusal(folder, [&](Run& other, train::RunState& s) {
+      keep_all(other, s);
+      s.set_tokenizer_hash(1);
+      s.expect("dtype", now, "float32");
+    });
+  };
+  CHECK(contains(began_in_float("bfloat16"), "the run began with dtype float32, now it is bfloat16"));
   Run same(4);
   train::RunState again = same.state();
   again.expect("batch_size", "512");
+  again.expect("dtype", "float32", "float32");
   again.set_tokenizer_hash(1);
   again.load(folder / "run");
   CHECK(same.everything() == run.everything());

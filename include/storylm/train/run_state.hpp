@@ -54,13 +54,16 @@ class RunState {
   /// The vocabulary the model's ids belong to; load() refuses a checkpoint of another.
   void set_tokenizer_hash(std::uint64_t hash) { tokenizer_hash_ = hash; }
   /// Something that must be the same when the run goes on, such as the batch size. load() compares it.
-  void expect(std::string name, std::string value) { expected_.emplace_back(std::move(name), std::move(value)); }
+  /// @param unrecorded the value of files that say nothing of it, written before it was a setting
+  void expect(std::string name, std::string value, std::string unrecorded = "not recorded") {
+    expected_.push_back({std::move(name), std::move(value), std::move(unrecorded)});
+  }
 
   /// Writes the file, complete or not at all. Call it between steps.
   /// @throws WriteError and the errors of CheckpointWriter
   void save(const std::filesystem::path& path) const {
     io::CheckpointMetadata metadata = metadata_(tokenizer_hash_);
-    for (const auto& [name, value] : expected_) metadata.more["run." + name] = value;
+    for (const auto& [name, value, unrecorded] : expected_) metadata.more["run." + name] = value;
     io::CheckpointWriter writer(metadata);
     save_model_(writer);
     for (const Object& object : objects_) object.save(writer);
@@ -78,9 +81,9 @@ class RunState {
       expects<FormatError>(found == wanted, "run", path.string(), ": belongs to the tokenizer ", found, ", expected ",
                            wanted);
     }
-    for (const auto& [name, value] : expected_) {
+    for (const auto& [name, value, unrecorded] : expected_) {
       const auto found = reader.metadata().find("run." + name);
-      const std::string stored = found == reader.metadata().end() ? "not recorded" : found->second;
+      const std::string stored = found == reader.metadata().end() ? unrecorded : found->second;
       expects<FormatError>(stored == value, "run", path.string(), ": the run began with ", name, ' ', stored,
                            ", now it is ", value, ": go on with the same, or begin in another folder");
     }
@@ -92,6 +95,11 @@ class RunState {
   }
 
  private:
+  struct Setting {
+    std::string name;
+    std::string value;
+    std::string unrecorded;
+  };
   struct Object {
     std::string prefix;  // with a dot at its end
     std::function<void(io::CheckpointWriter&)> save;
@@ -116,7 +124,7 @@ class RunState {
   std::function<void(const io::ModelFile&)> load_model_;
   std::vector<Object> objects_;
   std::optional<std::uint64_t> tokenizer_hash_;
-  std::vector<std::pair<std::string, std::string>> expected_;
+  std::vector<Setting> expected_;
 };
 
 }  // namespace storylm::train
