@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief Matrix products on Eigen: for compilers without vector extensions, and the cross-check of our own in tests.
+/// @brief Matrix products on Eigen: the cross-check of our own in tests; no op uses them.
 ///
 /// Eigen is called for blocks that the shape alone determines, so results do not depend on threads. Its order of sums
 /// does depend on the place of an element in its block; matmul_rows therefore always gives it 8 rows.
