@@ -2,7 +2,8 @@
 /// @file
 /// @brief Dense tile products and softmax rows that attention is made of.
 ///
-/// Tiles lie in scratch with rows padded to whole vectors and to strips of four, so that the inner loops know no edges.
+/// Tiles lie in scratch with rows padded to whole vectors and to strips of strip_rows, so that the inner loops know no
+/// edges.
 /// What is multiplied lies there in units: elements of the computing type, or two bf16 that are neighbours along the
 /// sum, where the machine multiplies pairs. Every element of a product is one chain of multiply-adds over its units,
 /// whatever strip or column group it falls into.
