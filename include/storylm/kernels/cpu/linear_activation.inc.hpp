@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief op::linear_activation on the CPU: function and dropout are applied to
-/// a product's sums before they leave the first cache.
+/// @brief op::linear_activation on the CPU: function and dropout are applied to a product's sums before they leave
+/// the first cache.
 
 template <FloatDtype T>
 struct kernel<op::linear_activation, T> {

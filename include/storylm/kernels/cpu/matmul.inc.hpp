@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief Matrix product on the CPU: packed panels, one register tile, the same
-/// arithmetic for every element.
+/// @brief Matrix product on the CPU: packed panels, one register tile, the same arithmetic for every element.
 ///
 /// k is cut into passes of equal length, by k alone. In a pass, element (i, j) of op(A) op(B) is one chain of
 /// multiply-adds from zero, element by element (pair by pair for bf16 where the machine multiplies pairs); the passes'
@@ -11,10 +10,8 @@
 ///
 /// After K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008.
 /// Panels:
-///   B in columns of Tile::cols, [panel][unit][cols], packed once a pass and
-///   shared by all threads; A in strips of Tile::rows,
-///   [strip][unit][strip_width], packed by each thread for the block of rows it
-///   works on.
+///   B in columns of Tile::cols, [panel][unit][cols], packed once a pass and shared by all threads;
+///   A in strips of Tile::rows, [strip][unit][strip_width], packed by each thread for the block of rows it works on.
 
 /// Length of a pass along k, by k alone: a whole number of vectors of units.
 template <class T>

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// @brief Packing for matrix products: strips of A and panels of B as [unit
-/// along k][lane].
+/// @brief Packing for matrix products: strips of A and panels of B as [unit along k][lane].
 
 /// Where one operand lies: element (lane, p), lane a row of op(A) or a column of op(B), p along k.
 template <class T>
 struct MatmulOperand {
   const T* data;
   index_t stride;
-  bool lanes_adjacent;  ///< (lane, p) is data[p * stride + lane], else data[lane
-                        ///< * stride + p]
+  bool lanes_adjacent;  ///< (lane, p) is data[p * stride + lane], else data[lane * stride + p]
   index_t lanes;
 };
 
@@ -144,12 +142,11 @@ void matmul_pack(MatmulUnit<T>* to, const MatmulOperand<T>& from, index_t begin,
     return;
   }
   if (sums != nullptr) std::fill_n(sums, (end - begin) * Width, accumulator_t<T>{0});
-  constexpr index_t rows = 32;  // a line of memory has lanes of several strips:
-                                // taken while it is in the cache
-  for (index_t p = first; p < last; p += rows) {
+  for (index_t p = first; p < last; p += matmul_pack_rows) {
     for (index_t s = begin; s < end; ++s) {
       matmul_pack_across<Width>(to + (s - begin) * strip_size + (p - first) / matmul_depth<T> * Width, from, s * Step,
-                                p, std::min(last, p + rows), sums != nullptr ? sums + (s - begin) * Width : nullptr);
+                                p, std::min(last, p + matmul_pack_rows),
+                                sums != nullptr ? sums + (s - begin) * Width : nullptr);
     }
   }
 }

@@ -163,8 +163,7 @@ template <class T, int Count, class F>
   }
 }
 /// Lane i of the result, i < Count, is f of the lanes of v[i]: of lane l and lane l + half, for half = lanes/2,
-/// lanes/4,
-/// ..., 1.
+/// lanes/4, ..., 1.
 template <class T, int Count, class F>
 [[gnu::always_inline]] inline Vector<T> lane_totals(const Vector<T> (&v)[Count], const F& f) {
   static_assert(Count <= vector_lanes<T> && (Count & (Count - 1)) == 0);
