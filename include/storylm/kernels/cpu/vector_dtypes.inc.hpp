@@ -174,7 +174,8 @@ template <class A = float>
   return {reinterpret_cast<Vector<A>>(pairs << 16U), reinterpret_cast<Vector<A>>(pairs & 0xFFFF0000U)};
 }
 
-/// sum + the dot product of two pairs, in every lane; where the machine has an instruction for it (has_bf16_dot).
+/// sum + the dot product of two pairs, in every lane; where the machine has an instruction for it (has_bf16_dot),
+/// which takes subnormals for zero and makes zero of subnormal sums.
 template <class A, class Pair = Bf16Pair>
 [[gnu::always_inline]] inline Vector<A> add_dots(Vector<Pair> x, Vector<Pair> y, Vector<A> sum) {
   static_assert(has_bf16_dot && sizeof(A) != 0);  // dependent, as Pair is: only where it is used
@@ -183,7 +184,8 @@ template <class A, class Pair = Bf16Pair>
 #endif
 }
 
-/// The values of `first` and then `second`, rounded: lane l has numbers 2 l and 2 l + 1 of them. Needs has_bf16_dot.
+/// The values of `first` and then `second`, rounded: lane l has numbers 2 l and 2 l + 1 of them. Subnormals become
+/// zero, as add_dots would take them. Needs has_bf16_dot.
 template <class A, class Pair = Bf16Pair>
 [[gnu::always_inline]] inline Vector<Pair> adjacent_pairs(Vector<A> first, Vector<A> second) {
   static_assert(has_bf16_dot && sizeof(A) != 0);
