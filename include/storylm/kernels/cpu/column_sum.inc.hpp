@@ -36,7 +36,7 @@ struct kernel<op::column_sum, T, accumulator_t<T>> {
   }
 
  private:
-  /// sum += each of the Rows rows of x, one after the other.
+  /// sum (cols) += each of the Rows rows of x (Rows, cols), one after the other.
   template <int Rows, class S>
   static void add_rows(Sum* sum, MatrixView<const S> x) {
     for_each_vector<Sum>(x.cols, [&](index_t i, auto which) {
