@@ -79,7 +79,7 @@ static_assert(!StepHandle<Tiny> && !Stateful<Tiny>);
 
 // Kernels that the CPU has, and has not
 static_assert(Supports<Cpu, op::matmul, float, float, float> && Supports<Cpu, op::matmul, double, double, double>);
-static_assert(!Supports<Cpu, op::matmul, bf16, bf16, float> && !Supports<Cpu, op::matmul, float, double, float>);
-static_assert(Supports<Cpu, op::attention, float> && !Supports<Cpu, op::attention, bf16>);
-static_assert(!Supports<Cpu, op::layer_norm, half> && !Supports<Cpu, op::layer_norm, std::int32_t>);
+static_assert(Supports<Cpu, op::matmul, bf16, bf16, float> && !Supports<Cpu, op::matmul, float, double, float>);
+static_assert(Supports<Cpu, op::attention, bf16> && !Supports<Cpu, op::attention, std::int32_t>);
+static_assert(Supports<Cpu, op::layer_norm, half> && !Supports<Cpu, op::layer_norm, std::int32_t>);
 static_assert(!Supports<int, op::layer_norm, float>);
