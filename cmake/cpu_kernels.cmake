@@ -24,6 +24,7 @@ function(storylm_add_cpu_kernels library)
   add_library(${library} STATIC ${sources})
   set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON VERIFY_INTERFACE_HEADER_SETS OFF)
   target_compile_definitions(${library} PRIVATE STORYLM_KERNEL_LIBRARY INTERFACE STORYLM_WITH_KERNELS)
+  target_compile_options(${library} PRIVATE $<$<CONFIG:>:-O2>)  # no build type does not mean slow kernels
   target_link_libraries(${library} PUBLIC storylm::storylm)
 endfunction()
 

@@ -123,10 +123,20 @@ TEST_CASE("ReLU works in place and needs only its output") {
     ops::activation(device, y.view(), x.view(), Activation::relu, dropout, batch.view());
     ops::activation(device, x.view(), x.view(), Activation::relu, dropout, batch.view());
     CHECK(same_bits(x, y));
-    ops::activation_backward(device, dx.view(), dx.view(), {}, y.view(), Activation::relu, dropout, batch.view());
+    // Where nothing came out, nothing goes back: not of what is not finite either, and no -0.
     for (index_t c = 0; c < 100; ++c) {
-      if (y.at(3, c) == 0.0F) CHECK(dx.at(3, c) == 0.0F);
+      if (y.at(3, c) == 0.0F)
+        dx.at(3, c) = c % 3 == 0 ? -std::numeric_limits<float>::infinity() : c % 3 == 1 ? NAN : -1.0F;
     }
+    ops::activation_backward(device, dx.view(), dx.view(), {}, y.view(), Activation::relu, dropout, batch.view());
+    int off = 0;
+    for (index_t c = 0; c < 100; ++c) {
+      if (y.at(3, c) != 0.0F) continue;
+      ++off;
+      CHECK(dx.at(3, c) == 0.0F);
+      CHECK_FALSE(std::signbit(dx.at(3, c)));
+    }
+    CHECK(off > 30);
   }
 }
 

@@ -152,3 +152,25 @@ TEST_CASE("linear_activation: the same bits with 1, 2, 3 and 5 threads") {
     CHECK(same_bits(ours.dpre, expected.dpre));
   }
 }
+
+TEST_CASE("linear_activation: no matrix lies over another") {
+  const Cpu device;
+  RandomStream random(3);
+  Grid<float> x(4, 6, random);
+  Grid<float> weight(8, 6, random);
+  Grid<float> next(6, 8, random);
+  Grid<float> y(4, 8);
+  Grid<float> saved(4, 8);
+  const auto forward = [&](MatrixView<float> out, Activation function) {
+    ops::linear_activation(device, out, saved.view(), x.view(), weight.view(), nullptr, function, {}, {});
+  };
+  const auto backward = [&](MatrixView<float> dpre, Activation function) {
+    ops::linear_activation_backward(device, dpre, x.view(), next.view(), y.view(), saved.view(), function, {}, {});
+  };
+  CHECK(error_of([&] { forward(saved.view(), Activation::gelu_erf); }) ==
+        "[linear_activation] y (4, 8) overlaps saved");
+  CHECK(error_of([&] { backward(saved.view(), Activation::gelu_erf); }) ==
+        "[linear_activation_backward] dpre (4, 8) overlaps saved");
+  CHECK(error_of([&] { backward(y.view(), Activation::relu); }) ==
+        "[linear_activation_backward] dpre (4, 8) overlaps y");
+}

@@ -10,7 +10,18 @@
 #include <cstring>
 #include <new>
 
+// Large blocks are mappings on Linux; but AddressSanitizer watches over the bounds of what operator new gives alone.
 #if defined(__linux__)
+#define STORYLM_MAPS_MEMORY 1
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#undef STORYLM_MAPS_MEMORY
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#undef STORYLM_MAPS_MEMORY
+#endif
+#endif
+#if defined(STORYLM_MAPS_MEMORY)
 #include <sys/mman.h>
 #include <unistd.h>
 #endif
@@ -32,7 +43,7 @@ struct HostMemory {
   static void deallocate(void* p) noexcept {
     if (p == nullptr) return;
     Header* const header = static_cast<Header*>(p) - 1;
-#if defined(__linux__)
+#if defined(STORYLM_MAPS_MEMORY)
     if (header->mapped != 0) {
       ::munmap(header, header->mapped);
       return;
@@ -50,7 +61,7 @@ struct HostMemory {
   static void* allocate_block(std::size_t bytes, bool zero) {
     if (bytes > static_cast<std::size_t>(-1) / 2) throw std::bad_alloc();
     const std::size_t all = bytes + sizeof(Header);
-#if defined(__linux__)
+#if defined(STORYLM_MAPS_MEMORY)
     if (bytes >= huge_page) return ::new (map(all)) Header{all} + 1;  // a mapping is zero until it is written
 #endif
     auto* const header = ::new (::operator new(all, alignment)) Header{0};
@@ -58,7 +69,7 @@ struct HostMemory {
     return header + 1;
   }
 
-#if defined(__linux__)
+#if defined(STORYLM_MAPS_MEMORY)
   /// A mapping that begins where a huge page may: mapped with room to spare, the spare given back.
   static void* map(std::size_t bytes) {
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -77,3 +88,5 @@ struct HostMemory {
 };
 
 }  // namespace storylm::detail
+
+#undef STORYLM_MAPS_MEMORY

@@ -142,8 +142,8 @@ struct linear_gradient {};
 /// `<T>` run(d, y, saved, x, weight, bias, activation, dropout, batch, row_invariant): y (tokens, width) = dropout(f(x
 /// weight^T + bias)), bias may be null, row_invariant as matmul_rows; saved (tokens, saved_columns(activation, width))
 /// is between run and backward(d, dpre, dy, weight, y, saved, activation, dropout, batch): dpre (tokens, width) = f'
-/// dropout'(dy weight), weight (columns of dy, width), the gradient of what f was given. Optional:
-/// ops::linear_activation does without by matmul and activation.
+/// dropout'(dy weight), weight (columns of dy, width), the gradient of what f was given. What is written lies over no
+/// other argument. Optional: ops::linear_activation does without by matmul and activation.
 struct linear_activation {};
 /// `<T, TS>` run(d, dsum, X): dsum[c] += sum over rows r of X[r, c]; X (rows, cols) of T, dsum (cols) of TS.
 struct column_sum {};

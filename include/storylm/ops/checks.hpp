@@ -28,7 +28,8 @@ void expects_elements(std::string_view op, std::string_view name, MatrixView<T> 
 
 /// Dropout needs to know which row is which token.
 inline void expects_batch(std::string_view op, const DropoutSpec& dropout, const PackedView& batch, index_t rows) {
-  expects<ArgumentError>(dropout.probability >= 0.0 && dropout.probability < 1.0, op,
+  constexpr double certain = 1.0 - 0x1p-17;  // from here on it rounds to 1, and nothing would be kept
+  expects<ArgumentError>(dropout.probability >= 0.0 && dropout.probability < certain, op,
                          "dropout must be at least 0 and less than 1: ", dropout.probability);
   expects<ShapeError>(!dropout.active() || batch.tokens == rows, op, "the batch has ", batch.tokens,
                       " tokens, expected ", rows);

@@ -28,7 +28,7 @@ template <Device D, FloatDtype T>
 
 /// y (tokens, width) = dropout(f(x weight^T + bias)); x (tokens, in), weight (width, in), bias (width) may be null;
 /// `saved` (tokens, linear_activation_saved) is written, and none where that is 0. row_invariant: the product is
-/// matmul_rows'. @throws ShapeError, ArgumentError when y overlaps x or weight
+/// matmul_rows'. @throws ShapeError, ArgumentError when y overlaps x, weight or saved
 template <Device D, FloatDtype T, class TW>
 void linear_activation(const D& device, MatrixView<T> y, MatrixView<T> saved,
                        std::type_identity_t<MatrixView<const T>> x, MatrixView<TW> weight,
@@ -41,8 +41,12 @@ void linear_activation(const D& device, MatrixView<T> y, MatrixView<T> saved,
     detail::expects_shape(op, "x", x, y.rows, weight.cols);
     detail::expects_shape(op, "weight", weight, y.cols, x.cols);
     detail::expects_batch(op, dropout, batch, y.rows);
-    expects<ArgumentError>(!overlap(y, x) && !overlap(y, weight), op, "y ", Shape{y.rows, y.cols}, " overlaps ",
-                           overlap(y, x) ? "x" : "weight");
+    const bool over_saved = columns != 0 && overlap(y, saved);
+    expects<ArgumentError>(!overlap(y, x) && !overlap(y, weight) && !over_saved, op, "y ", Shape{y.rows, y.cols},
+                           " overlaps ",
+                           overlap(y, x) ? "x"
+                           : over_saved  ? "saved"
+                                         : "weight");
     kernel<op::linear_activation, D, T>::run(device, y, saved, x, weight, bias, function, dropout, batch,
                                              row_invariant);
   } else {
@@ -58,7 +62,7 @@ void linear_activation(const D& device, MatrixView<T> y, MatrixView<T> saved,
 
 /// dpre (tokens, width) = f' dropout'(dy weight): back from what y is multiplied with next, y weight^T, to what f was
 /// given; dy (tokens, out), weight (out, width), y and saved as linear_activation left them.
-/// @throws ShapeError, ArgumentError when dpre overlaps dy or weight
+/// @throws ShapeError, ArgumentError when dpre overlaps another matrix
 template <Device D, FloatDtype T, class TW>
 void linear_activation_backward(const D& device, MatrixView<T> dpre, std::type_identity_t<MatrixView<const T>> dy,
                                 MatrixView<TW> weight, std::type_identity_t<MatrixView<const T>> y,
@@ -72,8 +76,13 @@ void linear_activation_backward(const D& device, MatrixView<T> dpre, std::type_i
     detail::expects_shape(op, "dy", dy, dpre.rows, weight.rows);
     detail::expects_shape(op, "weight", weight, dy.cols, dpre.cols);
     detail::expects_batch(op, dropout, batch, dpre.rows);
-    expects<ArgumentError>(!overlap(dpre, dy) && !overlap(dpre, weight), op, "dpre ", Shape{dpre.rows, dpre.cols},
-                           " overlaps ", overlap(dpre, dy) ? "dy" : "weight");
+    const bool over_saved = columns != 0 && overlap(dpre, saved);
+    expects<ArgumentError>(!overlap(dpre, dy) && !overlap(dpre, weight) && !overlap(dpre, y) && !over_saved, op,
+                           "dpre ", Shape{dpre.rows, dpre.cols}, " overlaps ",
+                           overlap(dpre, dy)       ? "dy"
+                           : overlap(dpre, weight) ? "weight"
+                           : over_saved            ? "saved"
+                                                   : "y");
     kernel<op::linear_activation, D, T>::backward(device, dpre, dy, weight, y, saved, function, dropout, batch);
   } else {
     matmul(device, dpre, dy, weight);

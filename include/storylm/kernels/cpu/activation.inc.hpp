@@ -2,18 +2,19 @@
 /// @file
 /// @brief op::activation on the CPU: ReLU and both GELUs with dropout in the same pass.
 
-/// f(x) and what backward multiplies gradients by, for a vector of the computing type.
+/// value(x) = f(x), and gradient(dy, ...) = f'(x) dy, for vectors of the computing type.
 template <Activation function, std::floating_point A>
 struct ActivationFunction;
 
 /// max(x, 0); a NaN stays. Its slope is seen from its output: positive means kept by the function and by dropout alike.
+/// Where it is zero, so is the gradient, even of what is not finite.
 template <std::floating_point A>
 struct ActivationFunction<Activation::relu, A> {
   static constexpr bool needs_input = false;
   [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return select(x < A{0}, Vector<A>{}, x); }
   /// @param y what value() gave, or dropout of it
-  [[gnu::always_inline]] static inline Vector<A> slope(Vector<A> y) {
-    return select(y <= A{0}, Vector<A>{}, broadcast(A{1}));
+  [[gnu::always_inline]] static inline Vector<A> gradient(Vector<A> dy, Vector<A> y) {
+    return select(y <= A{0}, Vector<A>{}, dy);
   }
 };
 
@@ -28,12 +29,12 @@ struct ActivationFunction<Activation::gelu_tanh, A> {
     return sigmoid(Vector<A>(twice_sqrt_2_over_pi * multiply_add(Vector<A>(cubic * x * x), x, x)));
   }
   [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return x * share(x); }
-  [[gnu::always_inline]] static inline Vector<A> slope(Vector<A> x) {
+  [[gnu::always_inline]] static inline Vector<A> gradient(Vector<A> dy, Vector<A> x) {
     const Vector<A> s = share(x);
     Vector<A> near = select(x < A{-32}, broadcast(A{-32}), x);  // beyond, s (1 - s) is 0, and x^2 may be infinite
     near = select(near > A{32}, broadcast(A{32}), near);
     const Vector<A> du = multiply_add(Vector<A>(A{3} * cubic * near), near, broadcast(A{1}));
-    return multiply_add(Vector<A>(near * s * (A{1} - s)), Vector<A>(twice_sqrt_2_over_pi * du), s);
+    return dy * multiply_add(Vector<A>(near * s * (A{1} - s)), Vector<A>(twice_sqrt_2_over_pi * du), s);
   }
 };
 
@@ -48,9 +49,9 @@ struct ActivationFunction<Activation::gelu_erf, A> {
     return A{0.5} * (A{1} + erf(Vector<A>(x * inverse_sqrt2)));
   }
   [[gnu::always_inline]] static inline Vector<A> value(Vector<A> x) { return x * cumulative(x); }
-  [[gnu::always_inline]] static inline Vector<A> slope(Vector<A> x) {
+  [[gnu::always_inline]] static inline Vector<A> gradient(Vector<A> dy, Vector<A> x) {
     const Vector<A> density = inverse_sqrt_2pi * exp(Vector<A>(A{-0.5} * x * x));
-    return multiply_add(x, density, cumulative(x));
+    return dy * multiply_add(x, density, cumulative(x));
   }
 };
 
@@ -102,8 +103,8 @@ struct kernel<op::activation, T> {
           const T* const gradient = dy.row(r);
           T* const to = dx.row(r);
           const auto vector = [&](index_t i, auto which, Vector<A> factors) {
-            const Vector<A> slope = function.slope(load_as<A>(from + i, which));
-            store_as<A>(to + i, Vector<A>(load_as<A>(gradient + i, which) * factors * slope), which);
+            const Vector<A> dropped = load_as<A>(gradient + i, which) * factors;
+            store_as<A>(to + i, function.gradient(dropped, load_as<A>(from + i, which)), which);
           };
           if constexpr (function.needs_input) {
             mask.for_each_vector(r, dx.cols, vector);

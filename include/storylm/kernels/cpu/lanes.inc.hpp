@@ -33,14 +33,3 @@ template <class A, class F>
   for_each_vector<A>(n - done, [&](index_t i, auto which) { sums[0] = sums[0] + only<A>(f(done + i, which), which); });
   return sum_of_lanes<A>((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
-
-/// To memory that holds S; returns what a load would find there.
-template <class A, class S, class Which>
-[[gnu::always_inline]] inline Vector<A> stored_as(S* p, Vector<A> v, Which which) {
-  store_as<A>(p, v, which);
-  if constexpr (std::is_same_v<A, S>) {
-    return v;
-  } else {
-    return load_as<A>(p, which);
-  }
-}

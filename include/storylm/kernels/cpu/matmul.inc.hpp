@@ -172,7 +172,7 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
           const U* const strip_of_a = strips + (strip - strip_begin) * units * Tile::strip_width;
           const index_t row = strip * Tile::rows;
           const MatmulBlock<A> block{row, col, std::min<index_t>(Tile::rows, m - row), cols, tile, width};
-          finish.fetch(block);
+          if (last == k) finish.fetch(block);
           for (index_t i = 0; i < Tile::group && panel + i < panel_end; ++i) {
             matmul_tile(units, strip_of_a, packed_b + (panel + i) * units * Tile::cols, tile + i * Tile::cols, width);
           }

@@ -32,9 +32,7 @@ template <class T>
   constexpr index_t whole = vector_lanes<U> * matmul_depth<T>;
   const auto at = [&](const T* from) {
     if constexpr (std::is_same_v<U, Bf16Pair>) {
-      Vector<U> pairs;
-      std::memcpy(&pairs, from, sizeof(pairs));
-      return pairs;
+      return pairs_from(from);
     } else {
       return load_as<U>(from);
     }

@@ -48,7 +48,7 @@ requires(std::same_as<T, bf16>&& has_bf16_dot) struct DotStep<T> {
 
   template <int Part>
   [[gnu::always_inline]] static Register part(const T* p) {
-    return load(reinterpret_cast<const Bf16Pair*>(p));
+    return pairs_from(p);
   }
   [[gnu::always_inline]] static Vector<float> add(Register x, Register y, Vector<float> sum) {
     return add_dots<float>(x, y, sum);
@@ -64,7 +64,7 @@ requires(std::same_as<T, bf16> && !has_bf16_dot) struct DotStep<T> {
 
   template <int Part>
   [[gnu::always_inline]] static Register part(const T* p) {
-    return halves_of(load(reinterpret_cast<const Bf16Pair*>(p)))[Part];
+    return halves_of(pairs_from(p))[Part];
   }
   [[gnu::always_inline]] static Vector<float> add(Register x, Register y, Vector<float> sum) {
     return multiply_add(x, y, sum);
@@ -128,7 +128,7 @@ void dot_tile(MatrixView<const T> a, MatrixView<const T> b, const T* next, Matri
     dot_step<Rows, Cols, T>(a, b, p, sums);
   }
   if (end < a.cols) dot_step<Rows, Cols, T>({tail_a, Rows, elements}, {tail_b, Cols, elements}, 0, sums);
-  unrolled<Rows>([&](auto i) { store_sums<Cols, A>(c.row(i), lane_sums<A, Cols>(sums[i]), nullptr); });
+  unrolled<Rows>([&](auto i) { store_sums<Cols, A>(c.row(i), lane_sums<A, Cols>(sums[i])); });
 }
 
 /// dot_tile for Least to Rows rows: a smaller tile has the same arithmetic.

@@ -73,16 +73,14 @@ template <class V, int... I>
 }
 }  // namespace detail
 
-/// The first Count lanes (a power of two) of v, plus `addend` (Count) unless null, to memory aligned for T only.
+/// The first Count lanes (a power of two) of v to memory aligned for T only.
 template <int Count, class T>
-[[gnu::always_inline]] inline void store_sums(T* p, Vector<T> v, const T* addend) {
+[[gnu::always_inline]] inline void store_sums(T* p, Vector<T> v) {
   if constexpr (Count == 1) {
-    *p = addend != nullptr ? v[0] + *addend : v[0];
+    *p = v[0];
   } else {
     using Part = typename detail::PartTypes<T, Count>::Part;
-    Part part = detail::first_lanes(v, std::make_integer_sequence<int, Count>{});
-    if (addend != nullptr) part = part + *reinterpret_cast<const Part*>(addend);
-    *reinterpret_cast<Part*>(p) = part;
+    *reinterpret_cast<Part*>(p) = Part(detail::first_lanes(v, std::make_integer_sequence<int, Count>{}));
   }
 }
 

@@ -163,6 +163,13 @@ template <class A, class F>
 /// Two adjacent bf16 in one lane, the first in the lower half: what dot products of bf16 multiply.
 using Bf16Pair = std::uint32_t;
 
+/// The pairs that lie there, aligned for bf16 only.
+template <class Pair = Bf16Pair>
+[[gnu::always_inline]] inline Vector<Pair> pairs_from(const bf16* p) {
+  Vector<Pair> pairs;
+  std::memcpy(&pairs, p, sizeof(pairs));
+  return pairs;
+}
 /// Pairs of first[i] and second[i], one for each lane.
 template <class A = float>
 [[gnu::always_inline]] inline Vector<Bf16Pair> pairs_of(const bf16* first, const bf16* second) {
