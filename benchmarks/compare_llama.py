@@ -196,9 +196,9 @@ def measure(flags, shape, files, ours, others, bandwidth):
         for threads in flags.threads:
             contenders = [(ours, dtype)] + [(other, theirs) for other in others for theirs in other.reads(dtype)]
             rates = {f"{program.name} {theirs}": [] for program, theirs in contenders}
-            for _ in range(flags.rounds):
+            for i in range(flags.rounds):  # every other one in reverse
                 bandwidth[threads] = max(bandwidth.get(threads, 0.0), ours.bandwidth(threads))
-                for (program, theirs), list_of_rates in zip(contenders, rates.values()):
+                for (program, theirs), list_of_rates in list(zip(contenders, rates.values()))[:: -1 if i % 2 else 1]:
                     list_of_rates.append(program.rate(files, theirs, threads, flags.tokens))
             own = rates[f"{OURS} {dtype}"]
             bytes_read = ours.last["weight_bytes"] + ours.last["cache_bytes"]

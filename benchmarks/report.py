@@ -57,10 +57,10 @@ def median(values):
 
 
 def digits(value):
-    """A number for a table: three digits that count, thousands apart."""
+    """A number for a table: three digits that count, thousands apart; a whole number whole."""
     if value is None:
         return ""
-    if abs(value) >= 100:
+    if abs(value) >= 100 or isinstance(value, int):
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 

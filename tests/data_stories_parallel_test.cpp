@@ -255,3 +255,13 @@ TEST_CASE("a shard of any size is read in little memory: blocks hold no more tha
   CHECK(stories == 3000);
   CHECK(largest < 4000);
 }
+
+TEST_CASE("a block has a size, and places in it fit 32 bits") {
+  const TemporaryFolder folder;
+  write_bytes(folder / "in.txt", "once");
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{5} << 30U}) {
+    CHECK(contains(
+        error_of<ArgumentError>([&] { static_cast<void>(StoryReader({folder / "in.txt"}, {.block_bytes = bytes})); }),
+        "block_bytes must be in [1, 1073741824]: " + std::to_string(bytes)));
+  }
+}

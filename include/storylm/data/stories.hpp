@@ -87,7 +87,9 @@ class StoryReader {
       : options_(options) {
     for (const std::filesystem::path& input : inputs) add(input);
     expects<ArgumentError>(!files_.empty(), op, "there is no input");
-    expects<ArgumentError>(options.block_bytes > 0, op, "block_bytes must be positive");
+    constexpr std::size_t most = std::size_t{1} << 30U;  // places in a block are 32-bit numbers
+    expects<ArgumentError>(options.block_bytes > 0 && options.block_bytes <= most, op, "block_bytes must be in [1, ",
+                           most, "]: ", options.block_bytes);
   }
 
   /// The next story; false at the end of the last file.
