@@ -29,13 +29,16 @@ struct CleaningCounts {
 
   /// Adds what was counted elsewhere.
   CleaningCounts& operator+=(const CleaningCounts& other) noexcept {
-    for (index_t CleaningCounts::*const field :
-         {&CleaningCounts::kept, &CleaningCounts::dropped_empty, &CleaningCounts::dropped_long_word,
-          &CleaningCounts::outer_whitespace, &CleaningCounts::invalid_utf8, &CleaningCounts::control,
-          &CleaningCounts::replacement, &CleaningCounts::invisible, &CleaningCounts::chat_markers,
-          &CleaningCounts::mojibake}) {
-      this->*field += other.*field;
-    }
+    kept += other.kept;
+    dropped_empty += other.dropped_empty;
+    dropped_long_word += other.dropped_long_word;
+    outer_whitespace += other.outer_whitespace;
+    invalid_utf8 += other.invalid_utf8;
+    control += other.control;
+    replacement += other.replacement;
+    invisible += other.invisible;
+    chat_markers += other.chat_markers;
+    mojibake += other.mojibake;
     return *this;
   }
   /// Field by field.
