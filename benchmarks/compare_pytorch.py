@@ -215,7 +215,7 @@ class Comparison:
             tried[name] = None
             return
         self.say(f"  {dtype}, dropout {dropout:g}, {name}: {report.digits(tried[name])} tokens/s")
-        if not settings["whole"] and tried[name] > self.rates.get((dtype, dropout), 0.0):
+        if not settings["whole"] and tried[name] >= self.rates.get((dtype, dropout), 0.0):
             self.best[dtype, dropout], self.rates[dtype, dropout] = settings, tried[name]
 
     def start(self, workers, name, function, *arguments, **options):

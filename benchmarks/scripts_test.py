@@ -255,6 +255,7 @@ class Programs(unittest.TestCase):
         self.assertEqual(tried["tokens_per_second"]["eager, nn.TransformerEncoder, fused Adam"], 5.0)
         self.assertIsNone(tried["tokens_per_second"]["compiled, SDPA, fused Adam"])
         self.assertEqual((tried["best"]["blocks"], tried["best"]["adam"], tried["best"]["keep"]), ("sdpa", "foreach", True))
+        self.assertFalse(results["settings"]["bfloat16, dropout 0.1"]["best"]["whole"])  # as fast, but less work
         for one in results["training"]["measured"]:
             self.assertEqual(one["programs"]["PyTorch float32"]["all_tokens_per_second"], [10.0] * 3)
             self.assertEqual(len(one["programs"]["storylm float32"]["all_tokens_per_second"]), 3)
