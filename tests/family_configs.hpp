@@ -38,4 +38,26 @@ inline constexpr TransformerConfig llama_config = {.vocab_size = 13,
                                                    .feed_forward_bias = false,
                                                    .head_bias = false};
 
+/// What resized() makes of a family's model; head_dim and window where the family has its own.
+struct FamilySizes {
+  int vocab_size = 0;
+  int d_model = 0;
+  int d_ff = 0;
+  int n_heads = 0;
+  int max_len = 0;
+  int head_dim = 0;
+  int window = 0;
+};
+/// The same model, larger.
+constexpr TransformerConfig resized(TransformerConfig config, const FamilySizes& sizes) {
+  config.vocab_size = sizes.vocab_size;
+  config.d_model = sizes.d_model;
+  config.d_ff = sizes.d_ff;
+  config.n_heads = sizes.n_heads;
+  config.max_len = sizes.max_len;
+  if (config.head_dim != 0) config.head_dim = sizes.head_dim;
+  if (config.sliding_window != 0) config.sliding_window = sizes.window;
+  return config;
+}
+
 }  // namespace storylm::test

@@ -22,15 +22,10 @@ using namespace storylm;
 namespace {
 
 /// Wide enough for vector accesses and more than one tile.
-constexpr TransformerConfig widened(TransformerConfig config, int heads) {
-  config.vocab_size = 37;
-  config.d_model = 32;
-  config.d_ff = 48;
-  config.n_heads = heads;
-  config.max_len = 40;
-  if (config.head_dim != 0) config.head_dim = 16;
-  if (config.sliding_window != 0) config.sliding_window = 9;
-  return config;
+constexpr TransformerConfig widened(const TransformerConfig& config, int heads) {
+  return test::resized(
+      config,
+      {.vocab_size = 37, .d_model = 32, .d_ff = 48, .n_heads = heads, .max_len = 40, .head_dim = 16, .window = 9});
 }
 constexpr TransformerConfig seed_config = widened(test::seed_config, 2);
 constexpr TransformerConfig gpt2_config = widened(test::gpt2_config, 1);
