@@ -77,6 +77,7 @@
 #include <storylm/tensor/tensor.hpp>
 #include <storylm/tensor/uploader.hpp>
 #include <storylm/tensor/view.hpp>
+#include <storylm/text/any_tokenizer.hpp>
 #include <storylm/text/lower_case.hpp>
 #include <storylm/text/tokenizer.hpp>
 #include <storylm/text/tokenizer_settings.hpp>
