@@ -291,6 +291,48 @@ TEST_CASE("EOS ends a story and is reported, but is not part of it") {
   }
 }
 
+TEST_CASE("further ids end a story as EOS does; negative ones are no ids") {
+  auto stack = make_stack<Reference>(reference_config());
+  push(stack, {7}, 1000.0F);
+  push(stack, {2}, -1000.0F);
+  Generator generator(stack, 2);
+  const auto all = requests(3);
+  const auto stories = generator.generate(all, {.further_ends = {-1, 9, 7}}, [](const GeneratedToken& t) {
+    CHECK(t.token == 7);
+    CHECK(t.last);
+  });
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(stories[i].ended);
+    CHECK(stories[i].ids == all[i].prompt);
+  }
+  const auto endless = generator.generate(all, {.sampler = {.temperature = 0.0}, .eos = -1, .further_ends = {-1}});
+  CHECK(endless[0].ids.size() == 40);
+  CHECK(endless[0].ids.back() == 7);
+  CHECK(!endless[0].ended);
+}
+
+TEST_CASE("memory is that of the longest story asked for, not of max_len") {
+  auto stack = make_stack<Reference>(reference_config());
+  push(stack, {2}, -1000.0F);
+  Generator whole(stack, 3);
+  Generator generator(stack, 3, 15);
+  CHECK(generator.kv_cache().capacity() == 15);
+  CHECK(generator.kv_cache().bytes() * 40 == whole.kv_cache().bytes() * 15);
+  const std::vector<GenerateRequest> two{{.prompt = {1, 9, 8}, .story = 4}, {.prompt = {1, 9}, .max_tokens = 7}};
+  const auto stories = generator.generate(two, {});
+  CHECK(stories[0].ids.size() == 15);
+  CHECK(stories[1].ids.size() == 7);
+  const auto longer = whole.generate(two, {});
+  CHECK(std::equal(stories[0].ids.begin(), stories[0].ids.end(), longer[0].ids.begin()));
+  const std::vector<GenerateRequest> too_long{{.prompt = {1}, .max_tokens = 16}};
+  CHECK_THROWS_AS(static_cast<void>(generator.generate(too_long, {})), ArgumentError);
+  const std::vector<GenerateRequest> no_room{{.prompt = std::vector<token_t>(16, 9)}};
+  CHECK_THROWS_WITH_AS(static_cast<void>(generator.generate(no_room, {})),
+                       "[Generator] story 0: the prompt has 16 tokens, with it the story may have 15", ArgumentError);
+  CHECK_THROWS_AS(Generator(stack, 3, 41), ArgumentError);
+  CHECK_THROWS_AS(Generator(stack, 3, -1), ArgumentError);
+}
+
 TEST_CASE("max_tokens counts the prompt and defaults to max_len; tokens are reported in order") {
   auto stack = make_stack<Reference>(reference_config());
   push(stack, {2}, -1000.0F);

@@ -34,17 +34,24 @@ struct GenerateRequest {
 struct GenerateOptions {
   SamplerOptions sampler{};                 ///< how tokens are drawn
   token_t eos = 2;                          ///< ends a story; negative: nothing does but its length
+  std::vector<token_t> further_ends = {};   ///< so do these, such as a chat model's <|end_of_turn|>
   std::vector<token_t> banned = {0, 1, 3};  ///< never drawn: UNK, BOS and PAD; negative ids are left out
   /// Tokens of each story between two looks at them: callbacks and new stories wait for a look, and stories that end in
   /// between go on unseen. 0: 1 where the host computes, 16 where looking interrupts the device.
   index_t tokens_per_look = 0;
+
+  /// True when the token ends a story.
+  [[nodiscard]] bool ends(token_t token) const noexcept {
+    return token >= 0 &&
+           (token == eos || std::find(further_ends.begin(), further_ends.end(), token) != further_ends.end());
+  }
 };
 
 /// A story that was written.
 struct GeneratedStory {
-  std::vector<token_t> ids;   ///< prompt and continuation, without EOS
+  std::vector<token_t> ids;   ///< prompt and continuation, without EOS or another end
   index_t prompt_tokens = 0;  ///< how many of them are the prompt
-  bool ended = false;         ///< by EOS; else it has max_tokens tokens, or writing was stopped
+  bool ended = false;         ///< by such a token; else it has max_tokens tokens, or writing was stopped
 };
 
 /// One token of a story, as it is drawn.
@@ -53,8 +60,8 @@ struct GeneratedToken {
   std::uint32_t story = 0;            ///< the request's number of the story
   index_t position = 0;               ///< counts the prompt
   token_t token = 0;                  ///< what was drawn
-  bool last = false;                  ///< the story is done, by EOS (then that is the token) or by length
-  std::span<const token_t> ids = {};  ///< the story so far, prompt included and EOS not; valid in the callback only
+  bool last = false;                  ///< the story is done, by its end (then that is the token) or by length
+  std::span<const token_t> ids = {};  ///< the story so far, prompt included and end not; valid in the callback only
 };
 
 /// What Generator needs of a model; nn::TransformerStack is one.
@@ -102,12 +109,14 @@ class Generator {
     draws_.reserve(sequences);
     rows_.reserve(sequences);
   }
-  /// Makes its own memory: `batch_size` stories at a time, of up to max_len tokens.
-  explicit Generator(const Stack& stack, index_t batch_size = 32)
-      : Generator(stack, KvCache<P, D>(stack.shape(), batch_size, stack.shape().max_len, stack.device()),
-                  {.tokens = std::max<index_t>(batch_size, prefill_tokens),
-                   .sequences = batch_size,
-                   .longest = stack.shape().max_len}) {}
+  /// Makes its own memory.
+  /// @param batch_size stories at a time
+  /// @param longest tokens of a story at most: memory grows with it; 0: the model's max_len
+  /// @throws ArgumentError when one is not positive, or `longest` exceeds max_len
+  explicit Generator(const Stack& stack, index_t batch_size = 32, index_t longest = 0)
+      : Generator(stack, Capacity{.tokens = std::max<index_t>(batch_size, prefill_tokens),
+                                  .sequences = batch_size,
+                                  .longest = longest != 0 ? longest : stack.shape().max_len}) {}
 
   /// Writes a story for each request, in their order.
   /// @param on_token called with a GeneratedToken after each draw, EOS included; when it returns false, writing stops
@@ -132,7 +141,7 @@ class Generator {
         for (std::size_t i = 0; i < active_.size(); ++i) {
           if (active_[i].done) continue;
           const GeneratedToken token = continue_story(active_[i], requests, options, drawn[at + i]);
-          stories[token.request].ended = options.eos >= 0 && token.token == options.eos;
+          stories[token.request].ended = options.ends(token.token);
           going_on &= tell(on_token, token);
         }
       }
@@ -171,6 +180,9 @@ class Generator {
     bool done = false;
   };
 
+  Generator(const Stack& stack, const Capacity& capacity)
+      : Generator(stack, KvCache<P, D>(stack.shape(), capacity.sequences, capacity.longest, stack.device()), capacity) {
+  }
   static const Capacity& checked(const Stack& stack, const KvCache<P, D>& kv, const Capacity& capacity) {
     const TransformerConfig& c = stack.shape();
     expects<ArgumentError>(capacity.sequences > 0 && capacity.tokens >= capacity.sequences && capacity.longest > 0,
@@ -332,10 +344,10 @@ class Generator {
     const index_t position = story.length;
     const auto place = static_cast<std::int32_t>(position);
     ops::expects_sampled({&token, 1}, &number, &place);
-    const bool is_eos = options.eos >= 0 && token == options.eos;
-    if (!is_eos) ids(story)[story.length++] = token;
+    const bool is_end = options.ends(token);
+    if (!is_end) ids(story)[story.length++] = token;
     story.cached = story.length - 1;
-    story.done = is_eos || story.length == story.limit;
+    story.done = is_end || story.length == story.limit;
     return {.request = story.request,
             .story = number,
             .position = position,
