@@ -23,31 +23,52 @@ template <class T>
   return std::max<index_t>(1, ((k + passes - 1) / passes + multiple - 1) / multiple) * multiple;
 }
 
-/// How a packed product is cut into pieces of work. It may depend on the number of threads, for no bit depends on it.
+/// A piece of a packed product: some strips of A times some panels of B.
+struct MatmulPiece {
+  index_t strip_begin, strip_end, panel_begin, panel_end;
+};
+
+/// How a packed product is cut into pieces of work, which threads take in their order. It may depend on the number of
+/// threads, for no bit depends on it.
 template <class U>
 struct MatmulPieces {
-  index_t strips, panels;          ///< of A and of B
-  index_t row_blocks, col_blocks;  ///< pieces are row_blocks x col_blocks
-  index_t block_strips;            ///< strips of a piece, at most
+  using Tile = MatmulTile<U>;
+  index_t threads;
+  index_t strips, panels;  ///< of A and of B
+  index_t block_strips;    ///< strips of a piece, at most
+  index_t count = 0;       ///< of pieces
 
-  MatmulPieces(index_t m, index_t n, index_t units, index_t threads) {
-    using Tile = MatmulTile<U>;
-    const auto quotient = [](index_t size, index_t block) { return (size + block - 1) / block; };
-    strips = quotient(m, Tile::rows);
-    panels = quotient(n, Tile::cols);
-    const index_t fit = std::max<index_t>(1, Tile::block_units / (Tile::strip_width * std::max<index_t>(1, units)));
-    row_blocks = quotient(quotient(strips, fit), threads) * threads;  // every thread gets as many
-    row_blocks = std::min(row_blocks, strips);
-    const index_t groups = quotient(panels, Tile::group);
-    col_blocks = row_blocks < 2 * threads ? std::min(groups, quotient(2 * threads, row_blocks)) : 1;
-    block_strips = quotient(strips, row_blocks);
+  MatmulPieces(index_t m, index_t n, index_t units, index_t thread_count)
+      : threads(thread_count),
+        strips((m + Tile::rows - 1) / Tile::rows),
+        panels((n + Tile::cols - 1) / Tile::cols),
+        block_strips(std::min(
+            strips, std::max<index_t>(1, Tile::block_units / (Tile::strip_width * std::max<index_t>(1, units))))) {
+    each([&](const MatmulPiece&) { ++count; });
   }
-  /// The first strip of a block of rows.
-  [[nodiscard]] index_t first_strip(index_t block) const { return strips * block / row_blocks; }
-  /// The first panel of a block of columns.
-  [[nodiscard]] index_t first_panel(index_t block) const {
-    constexpr index_t group = MatmulTile<U>::group;
-    return std::min(panels, (panels + group - 1) / group * block / col_blocks * group);
+  /// Calls f(piece) for each. Blocks of rows become smaller towards the end, so that no thread waits long for the last
+  /// one, and rows of which there are fewer strips than threads are cut into columns, too: for each part of those they
+  /// are packed again.
+  template <class F>
+  void each(const F& f) const {
+    index_t begin = 0;
+    while (begin < strips && strips - begin >= threads) {
+      const index_t left = strips - begin;
+      const index_t size = threads > 1 ? left / (2 * threads) : left;
+      const index_t end = begin + std::clamp<index_t>(size, 1, block_strips);
+      f(MatmulPiece{begin, end, 0, panels});
+      begin = end;
+    }
+    if (begin == strips) return;
+    const index_t blocks = (strips - begin + block_strips - 1) / block_strips;
+    const index_t groups = (panels + Tile::group - 1) / Tile::group;
+    const index_t parts = std::min(groups, (2 * threads + blocks - 1) / blocks);
+    for (; begin < strips; begin += block_strips) {
+      for (index_t part = 0; part < parts; ++part) {
+        f(MatmulPiece{begin, std::min(strips, begin + block_strips), groups * part / parts * Tile::group,
+                      std::min(panels, groups * (part + 1) / parts * Tile::group)});
+      }
+    }
   }
 };
 
@@ -135,6 +156,9 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
 
   auto scratch = device.scratch();
   U* const packed_b = scratch.template take<U>(pieces.panels * Tile::cols * pass_units);  // (panels, units, cols)
+  MatmulPiece* const list = scratch.template take<MatmulPiece>(pieces.count);
+  index_t listed = 0;
+  pieces.each([&](const MatmulPiece& piece) { list[listed++] = piece; });
   const index_t a_size = pieces.block_strips * Tile::strip_width * pass_units;
   U* const packed_a = scratch.template take<U>(a_size * thread_count(device));  // (threads, strips, units, strip_width)
   A* const strip_sums = lane_sums != nullptr ? scratch.template take<A>(pieces.strips * Tile::strip_width) : nullptr;
@@ -148,14 +172,10 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
     parallel_blocks(device, pieces.panels, grain, [&](index_t begin, index_t end) {
       matmul_pack<Tile::cols, Tile::cols>(packed_b + begin * units * Tile::cols, b, begin, end, first, last);
     });
-    parallel_for(device, pieces.row_blocks * pieces.col_blocks, [&](index_t piece) {
-      const index_t row_block = piece % pieces.row_blocks;
-      const index_t col_block = piece / pieces.row_blocks;
-      const index_t strip_begin = pieces.first_strip(row_block);
-      const index_t strip_end = pieces.first_strip(row_block + 1);
-      const index_t panel_end = pieces.first_panel(col_block + 1);
+    parallel_for(device, pieces.count, [&](index_t index) {
+      const auto [strip_begin, strip_end, panel_begin, panel_end] = list[index];
       U* const strips = packed_a + a_size * thread_index();
-      const bool sum_lanes = lane_sums != nullptr && col_block == 0;
+      const bool sum_lanes = lane_sums != nullptr && panel_begin == 0;
       A* const along = sum_lanes ? strip_sums + strip_begin * Tile::strip_width : nullptr;  // (strips, strip_width)
       matmul_pack<Tile::rows, Tile::strip_width>(strips, a, strip_begin, strip_end, first, last, along);
       for (index_t i = 0; sum_lanes && i < std::min(m, strip_end * Tile::rows) - strip_begin * Tile::rows; ++i) {
@@ -165,7 +185,7 @@ void matmul_packed(const Cpu& device, const MatmulOperand<T>& a, const MatmulOpe
       }
       constexpr int width = Tile::group * Tile::cols;
       alignas(vector_bytes) A tile[Tile::rows * width];
-      for (index_t panel = pieces.first_panel(col_block); panel < panel_end; panel += Tile::group) {
+      for (index_t panel = panel_begin; panel < panel_end; panel += Tile::group) {
         const index_t col = panel * Tile::cols;
         const index_t cols = std::min<index_t>(width, n - col);
         for (index_t strip = strip_begin; strip < strip_end; ++strip) {
