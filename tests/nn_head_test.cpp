@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -123,6 +125,33 @@ TEST_CASE("rows beyond the chunk of 1,024: the same as in pieces") {
   CHECK(test::relative_difference(dhidden, expected_dhidden) <= Case::tolerance);
   for (std::size_t i = 0; i < gradients.size(); ++i)
     CHECK(test::relative_difference(gradients[i].second, expected_gradients[i].second) <= Case::tolerance);
+}
+
+TEST_CASE("losses of tokens: each is that of its row alone, over chunks too; together they are the loss") {
+  constexpr index_t rows = 1024 + 100;
+  const Cpu cpu;
+  Head head({.width = 3, .vocab_size = 7});
+  auto store = nn::allocate<double>(head, cpu, nn::Gradients::no);
+  test::randomise(head);
+  const auto hidden = test::random<Case>({rows, 3}, 1, cpu);
+  const Packed<Cpu> batch = test::packed({rows}, 7);  // without a target at the end
+  const Pass<Cpu> pass{.device = cpu, .batch = batch.view()};
+  const std::span targets(pass.batch.targets, static_cast<std::size_t>(rows));
+  std::vector<double> losses(targets.size(), -1.0);
+  head.token_losses(hidden.matrix(), head.weight->value(), losses, targets, pass);
+  double total = 0.0;
+  head.loss(hidden.matrix(), head.weight->value(), &total, pass, nullptr);
+  CHECK(std::abs(std::accumulate(losses.begin(), losses.end(), 0.0) - total) <= Case::tolerance * total);
+  CHECK(losses.back() == 0.0);
+  for (const index_t row : {0, 1023, 1024, 1122}) {
+    CAPTURE(row);
+    const auto at = static_cast<std::size_t>(row);
+    std::vector<double> one(1);
+    head.token_losses(hidden.matrix().slice_rows(row, 1), head.weight->value(), one, targets.subspan(at, 1), pass);
+    CHECK(one[0] == losses[at]);
+    CHECK(one[0] > 0.0);
+  }
+  head.token_losses(hidden.matrix().slice_rows(0, 0), head.weight->value(), {}, {}, pass);
 }
 
 TEST_CASE("positions without a target have no loss and exactly zero gradients") {

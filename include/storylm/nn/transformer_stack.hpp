@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -104,6 +105,14 @@ class TransformerStack {
   /// Adds the losses of all targets to *total, a double on the device.
   void loss(MatrixView<const Element> hidden_states, double* total, const Pass<D>& pass) const {
     head.loss(hidden_states, head_weight(), total, pass, nullptr);
+  }
+
+  /// losses[r] = the loss in nats of these hidden states (rows, d_model) with targets[r], 0 without a target.
+  /// @param losses (rows)
+  /// @param targets (rows), in the device's memory like the losses
+  void token_losses(MatrixView<const Element> hidden_states, std::span<accumulator_t<Element>> losses,
+                    std::span<const token_t> targets, const Pass<D>& pass) const {
+    head.token_losses(hidden_states, head_weight(), losses, targets, pass);
   }
 
   /// A training forward: adds the batch's losses to pass.state->loss_sum and leaves in the cache what backward needs.
