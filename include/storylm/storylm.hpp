@@ -17,7 +17,10 @@
 #include <storylm/data/cleaning.hpp>
 #include <storylm/data/loader.hpp>
 #include <storylm/data/token_file.hpp>
+#include <storylm/evaluate/judge.hpp>
+#include <storylm/evaluate/judge_policy.hpp>
 #include <storylm/evaluate/loss.hpp>
+#include <storylm/evaluate/summary.hpp>
 #include <storylm/generate/generator.hpp>
 #include <storylm/generate/kv_cache.hpp>
 #include <storylm/generate/sampler.hpp>
