@@ -62,6 +62,7 @@ class WordTable {
       if (slot.head == word.head && slot.size == word.text.size() + 1 && same_tail(slot, word)) return &slot.value;
     }
   }
+  [[nodiscard]] const Value* find(const Word& word) const noexcept { return const_cast<WordTable*>(this)->find(word); }
   /// Adds a word that is not there.
   Value& insert(const Word& word, const Value& value) {
     if (2 * (++words_) > slots_.size()) grow();
