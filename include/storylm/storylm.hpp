@@ -107,8 +107,12 @@
 #include <storylm/data/stories_parallel.hpp>
 #include <storylm/io/checkpoint.hpp>
 #include <storylm/io/config_json.hpp>
+#include <storylm/io/hugging_face.hpp>
+#include <storylm/io/hugging_face_config.hpp>
+#include <storylm/io/hugging_face_shards.hpp>
 #include <storylm/io/json.hpp>
 #include <storylm/io/model_file.hpp>
+#include <storylm/io/model_parts.hpp>
 #include <storylm/io/names.hpp>
 #include <storylm/io/safetensors.hpp>
 #include <storylm/io/safetensors_file.hpp>

@@ -50,6 +50,12 @@ class MemoryMap {
     const std::size_t skipped = begin % page_bytes_;
     ::madvise(static_cast<std::byte*>(data_) + (begin - skipped), bytes + skipped, MADV_WILLNEED);
   }
+  /// Gives back the memory that holds the pages of these bytes; who reads them again has them read again.
+  void release(std::size_t begin, std::size_t bytes) const noexcept {
+    if (bytes == 0 || data_ == nullptr) return;
+    const std::size_t skipped = begin % page_bytes_;
+    ::madvise(static_cast<std::byte*>(data_) + (begin - skipped), bytes + skipped, MADV_DONTNEED);
+  }
 
  private:
   void* data_ = nullptr;

@@ -15,6 +15,7 @@
 #include <storylm/detail/hash.hpp>
 #include <storylm/io/checkpoint.hpp>
 #include <storylm/io/config_json.hpp>
+#include <storylm/io/model_parts.hpp>
 #include <storylm/io/names.hpp>
 #include <storylm/version.hpp>
 
@@ -80,15 +81,9 @@ class ModelFile {
   /// @throws FormatError, IoError
   explicit ModelFile(const std::filesystem::path& path)
       : reader_(path), model_(config_from_json(reader_.config(), reader_.file().path() + ": config")) {
-    // Before anyone makes a model of this shape: a small file must not ask for much memory. In double, for a hostile
-    // shape overflows integers.
-    const TransformerConfig c = model_.config.resolved();
-    const double weights = static_cast<double>(c.n_layers) * c.d_model * (4.0 * c.d_ff + 4.0 * c.n_heads * c.head_dim);
     double stored = 0.0;
     for (const StoredTensor& tensor : reader_.file().tensors()) stored += static_cast<double>(tensor.size);
-    const double least = static_cast<double>(c.vocab_size) * c.d_model + weights / 4.0;
-    expects<FormatError>(least <= stored, "model", reader_.file().path(), ": the config asks for ", least,
-                         " weights or more, the file holds ", stored);
+    detail::expect_enough_weights(model_.config, stored, reader_.file().path());
   }
 
   /// Shape and stored options; initialisation is none.
@@ -110,32 +105,19 @@ class ModelFile {
   template <class Stack>
   void load_into(Stack& model) const {
     expect(model);
-    for_each_part(model, [&](auto& p, const FileTensor& part) {
-      using Value = typename std::remove_cvref_t<decltype(p)>::gradient_type;
-      const index_t first = part.first_row * (p.shape().rank() == 2 ? p.shape().cols() : 1);
-      if (part.transposed) {
-        const auto values = reader_.file().template read<Value>(part.name, part.shape);
-        p.assign_part(first, detail::transposed<Value>(values, part.shape[0], part.shape[1]));
-      } else {
-        reader_.file().template read_chunks<Value>(
-            part.name, part.shape,
-            [&](index_t at, std::span<const Value> values) { p.assign_part(first + at, values); });
-      }
+    detail::for_each_part(model, [&](auto& p, const FileTensor& part) {
+      detail::load_part(p, part, reader_.file(), reader_.file().at(part.name));
     });
   }
 
   /// All that load_into() checks. @throws FormatError as load_into()
   template <class Stack>
   void expect(const Stack& model) const {
-    expect_description({model.shape(), model.options()});
+    detail::expect_description({model.shape(), model.options()}, model_, reader_.file().path());
     std::set<std::string, std::less<>> used;
-    for_each_part(model, [&](const auto& p, const FileTensor& part) {
-      using Value = typename std::remove_cvref_t<decltype(p)>::gradient_type;
+    detail::for_each_part(model, [&](const auto&, const FileTensor& part) {
       const StoredTensor& tensor = reader_.file().at(part.name, part.shape);
-      expects<FormatError>(tensor.dtype == file_dtype<float> || tensor.dtype == file_dtype<double> ||
-                               tensor.dtype == file_dtype<half> || tensor.dtype == file_dtype<bf16>,
-                           "model", reader_.file().path(), ": tensor ", shown_name(part.name), " is ",
-                           tensor.dtype.name, ", expected ", file_dtype<Value>.name, " or another float type");
+      detail::expect_float(reader_.file(), tensor);
       reader_.file().verify(tensor);
       used.insert(part.name);
     });
@@ -147,25 +129,6 @@ class ModelFile {
   }
 
  private:
-  /// Calls f(parameter, part) for every tensor of the file that the model is made of.
-  template <class Stack, class F>
-  static void for_each_part(Stack& model, F&& f) {
-    const NameFamily family = name_family(model.shape());
-    nn::for_each_parameter(model, [&](const std::string& name, auto& p) {
-      for (const FileTensor& part : file_tensors(family, model.shape(), name, p.shape())) f(p, part);
-    });
-  }
-  /// @throws FormatError naming the first field in which the file's model is another
-  void expect_description(const ModelDescription& expected) const {
-    boost::json::object wanted = config_to_json(expected);
-    if (!expected.config.uses_rope()) wanted.erase("rope_theta");
-    const boost::json::object found = config_to_json(model_);
-    for (const auto& field : wanted) {
-      expects<FormatError>(found.at(field.key()) == field.value(), "model", reader_.file().path(), ": ", field.key(),
-                           " is ", json_text(found.at(field.key())), ", expected ", json_text(field.value()));
-    }
-  }
-
   CheckpointReader reader_;
   ModelDescription model_;
 };

@@ -212,6 +212,16 @@ class SafetensorsFile {
   /// @throws FormatError when there is none of that name
   [[nodiscard]] std::span<const std::byte> raw(std::string_view name) const { return raw(at(name)); }
 
+  /// Has bytes first, first + 1, ... of a tensor read ahead, as many of them as it has.
+  void prefetch(const StoredTensor& tensor, std::size_t first, std::size_t bytes) const noexcept {
+    if (first < tensor.bytes())
+      map_.prefetch(static_cast<std::size_t>(tensor.begin) + first, std::min(bytes, tensor.bytes() - first));
+  }
+  /// Gives back the memory that these bytes of a tensor occupy; they can still be read.
+  void release(const StoredTensor& tensor, std::size_t first, std::size_t bytes) const noexcept {
+    map_.release(static_cast<std::size_t>(tensor.begin) + first, bytes);
+  }
+
   /// Compares its bytes with the file's checksum, where it has one. @throws FormatError naming the tensor and its bytes
   void verify(const StoredTensor& tensor) const {
     if (!has_checksums_) return;

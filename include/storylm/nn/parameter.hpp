@@ -72,6 +72,16 @@ class Parameter {
       if (master_ != nullptr) device_->copy_from_host(master_ + first, values.data(), values.size_bytes());
     }
   }
+  /// The same of values that are rounded already; the master, where there is one, becomes what they are.
+  void assign_part(index_t first, std::span<const T> values) requires(!std::is_same_v<T, gradient_type>) {
+    expects_memory("Parameter::assign");
+    expects_part("Parameter::assign", first, values.size());
+    device_->copy_from_host(value_ + first, values.data(), values.size_bytes());
+    if (master_ == nullptr) return;
+    std::vector<gradient_type> exact(values.size());
+    std::transform(values.begin(), values.end(), exact.begin(), [](T v) { return static_cast<gradient_type>(v); });
+    device_->copy_from_host(master_ + first, exact.data(), exact.size() * sizeof(gradient_type));
+  }
   /// The master value where there is one, else the value.
   [[nodiscard]] std::vector<gradient_type> to_host() const {
     std::vector<gradient_type> values(static_cast<std::size_t>(size()));

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief From tensors of safetensors files into a model's parameters: what checkpoints and Hugging Face folders share.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <storylm/io/config_json.hpp>
+#include <storylm/io/names.hpp>
+#include <storylm/io/safetensors_file.hpp>
+#include <storylm/nn/module.hpp>
+
+namespace storylm::detail {
+
+/// Calls f(parameter, part) for every tensor of a file that the model is made of.
+template <class Stack, class F>
+void for_each_part(Stack& model, F&& f) {
+  const io::NameFamily family = io::name_family(model.shape());
+  nn::for_each_parameter(model, [&](const std::string& name, auto& p) {
+    for (const io::FileTensor& part : io::file_tensors(family, model.shape(), name, p.shape())) f(p, part);
+  });
+}
+
+/// @throws FormatError naming the first field in which the file's model is another
+inline void expect_description(const io::ModelDescription& expected, const io::ModelDescription& found,
+                               std::string_view path) {
+  boost::json::object wanted = io::config_to_json(expected);
+  if (!expected.config.uses_rope()) wanted.erase("rope_theta");
+  const boost::json::object has = io::config_to_json(found);
+  for (const auto& field : wanted) {
+    expects<FormatError>(has.at(field.key()) == field.value(), "model", path, ": ", field.key(), " is ",
+                         io::json_text(has.at(field.key())), ", expected ", io::json_text(field.value()));
+  }
+}
+
+/// Before anyone makes a model of this shape: a small file must not ask for much memory. In double, for a hostile shape
+/// overflows integers. @param stored elements of all tensors of the file @throws FormatError
+inline void expect_enough_weights(const TransformerConfig& config, double stored, std::string_view path) {
+  const TransformerConfig c = config.resolved();
+  const double weights = static_cast<double>(c.n_layers) * c.d_model * (4.0 * c.d_ff + 4.0 * c.n_heads * c.head_dim);
+  const double positions = c.positions == PositionKind::learned ? c.max_len : 0.0;
+  const double least = (positions + c.vocab_size) * c.d_model + weights / 4.0;
+  expects<FormatError>(least <= stored, "model", path, ": the config asks for ", least,
+                       " weights or more, the file holds ", stored);
+}
+
+/// @throws FormatError unless the tensor is of floating-point numbers
+inline void expect_float(const io::SafetensorsFile& file, const io::StoredTensor& tensor) {
+  expects<FormatError>(tensor.dtype == io::file_dtype<float> || tensor.dtype == io::file_dtype<double> ||
+                           tensor.dtype == io::file_dtype<half> || tensor.dtype == io::file_dtype<bf16>,
+                       "model", file.path(), ": tensor ", io::shown_name(tensor.name), " is ", tensor.dtype.name,
+                       ", expected F32 or another float type");
+}
+
+/// Values as they lie in a file, not necessarily aligned, as another float type.
+template <class From, class To>
+void convert_values(const std::byte* from, std::span<To> to) {
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    From value;
+    std::memcpy(&value, from + i * sizeof(From), sizeof(From));
+    to[i] = io::converted<To>(value);
+  }
+}
+
+/// Columns first, first + 1, ... of a matrix in a file, each as a row of `to`.
+/// @param from (rows, cols)
+/// @param to (count, rows)
+template <class From, class To>
+void convert_columns(const std::byte* from, index_t rows, index_t cols, index_t first, index_t count, To* to) {
+  constexpr index_t tile = 16;  // of floats: a cache line on either side
+  for (index_t r0 = 0; r0 < rows; r0 += tile)
+    for (index_t c0 = 0; c0 < count; c0 += tile)
+      for (index_t c = c0; c < std::min(c0 + tile, count); ++c)
+        for (index_t r = r0; r < std::min(r0 + tile, rows); ++r) {
+          From value;
+          std::memcpy(&value, from + static_cast<std::size_t>(r * cols + first + c) * sizeof(From), sizeof(From));
+          to[c * rows + r] = io::converted<To>(value);
+        }
+}
+
+/// Bytes of a file that loading handles at a time: what is resident of it, and ahead of that.
+inline constexpr std::size_t load_piece = std::size_t{8} << 20U;
+
+/// Part of a parameter from a tensor of From. What is of the parameter's own type is copied as it is; the pages of the
+/// file are given back as they are done with, so that model and file need not both fit into memory.
+template <class From, class P>
+void load_part_as(P& p, const io::FileTensor& part, const io::SafetensorsFile& file, const io::StoredTensor& tensor) {
+  using Value = typename P::value_type;
+  using To = std::conditional_t<std::same_as<From, Value>, Value, typename P::gradient_type>;
+  const std::byte* const bytes = file.raw(tensor).data();
+  const index_t first = part.first_row * (p.shape().rank() == 2 ? p.shape().cols() : 1);
+  std::vector<To> piece;
+  if (part.transposed) {
+    const index_t rows = part.shape[0];  // of the file: columns of the parameter
+    const index_t cols = part.shape[1];
+    if (tensor.size == 0) return;
+    const index_t fitting = static_cast<index_t>(load_piece / sizeof(To)) / rows / 16 * 16;
+    const index_t count = std::min(cols, std::max<index_t>(fitting, 16));
+    piece.resize(static_cast<std::size_t>(count * rows));
+    for (index_t at = 0; at < cols; at += count) {
+      const index_t now = std::min(count, cols - at);
+      convert_columns<From>(bytes, rows, cols, at, now, piece.data());
+      p.assign_part(first + at * rows, std::span<const To>(piece.data(), static_cast<std::size_t>(now * rows)));
+    }
+    file.release(tensor, 0, tensor.bytes());
+    return;
+  }
+  const bool as_it_is = std::same_as<From, To> && reinterpret_cast<std::uintptr_t>(bytes) % alignof(To) == 0;
+  constexpr auto count = static_cast<index_t>(load_piece / sizeof(From));
+  if (!as_it_is) piece.resize(static_cast<std::size_t>(std::min(count, tensor.size)));
+  for (index_t at = 0; at < tensor.size; at += count) {
+    const auto now = static_cast<std::size_t>(std::min(count, tensor.size - at));
+    const std::size_t begin = static_cast<std::size_t>(at) * sizeof(From);
+    file.prefetch(tensor, begin + now * sizeof(From), load_piece);
+    if (as_it_is) {
+      p.assign_part(first + at, std::span<const To>(reinterpret_cast<const To*>(bytes + begin), now));
+    } else {
+      convert_values<From>(bytes + begin, std::span<To>(piece.data(), now));
+      p.assign_part(first + at, std::span<const To>(piece.data(), now));
+    }
+    file.release(tensor, begin, now * sizeof(From));
+  }
+}
+
+/// Part of a parameter from a tensor that has passed expect_float() and is of the part's shape.
+template <class P>
+void load_part(P& p, const io::FileTensor& part, const io::SafetensorsFile& file, const io::StoredTensor& tensor) {
+  if (tensor.dtype == io::file_dtype<float>) return load_part_as<float>(p, part, file, tensor);
+  if (tensor.dtype == io::file_dtype<bf16>) return load_part_as<bf16>(p, part, file, tensor);
+  if (tensor.dtype == io::file_dtype<half>) return load_part_as<half>(p, part, file, tensor);
+  return load_part_as<double>(p, part, file, tensor);
+}
+
+}  // namespace storylm::detail
