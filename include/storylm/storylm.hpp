@@ -81,6 +81,7 @@
 #include <storylm/tensor/uploader.hpp>
 #include <storylm/tensor/view.hpp>
 #include <storylm/text/any_tokenizer.hpp>
+#include <storylm/text/byte_level_bpe.hpp>
 #include <storylm/text/lower_case.hpp>
 #include <storylm/text/tokenizer.hpp>
 #include <storylm/text/tokenizer_settings.hpp>
@@ -109,6 +110,7 @@
 #include <storylm/io/config_json.hpp>
 #include <storylm/io/hugging_face.hpp>
 #include <storylm/io/hugging_face_config.hpp>
+#include <storylm/io/hugging_face_fields.hpp>
 #include <storylm/io/hugging_face_shards.hpp>
 #include <storylm/io/json.hpp>
 #include <storylm/io/model_file.hpp>
