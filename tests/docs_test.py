@@ -44,18 +44,48 @@ def check_program(root):
         yield f"README.md: its program is not the body of {source.relative_to(root)}"
 
 
+def shapes_of(presets):
+    """Name -> fields as they are written, of presets that list all of them or change some of another's."""
+    shapes = {}
+    for name, listed, other, changes in re.findall(
+        r"TransformerConfig (\w+) = (?:\{(.*?)\}|\[\] \{\n\s*TransformerConfig config = (\w+);(.*?)\}\(\));", presets, re.S
+    ):
+        shapes[name] = shapes.get(other, {}) | dict(re.findall(r"\.(\w+) = ([\w:]+)", listed or changes))
+    return shapes
+
+
+def parameters(shape):
+    """As parameter_count in transformer_config.hpp."""
+    number = lambda key: int(shape.get(key, 0))  # noqa: E731
+    ends_in = lambda key, value: shape.get(key, "").endswith(value)  # noqa: E731
+    bias = lambda key: shape.get(key) != "false"  # noqa: E731
+    v, d, ff = number("vocab_size"), number("d_model"), number("d_ff")
+    head = number("head_dim") or d // number("n_heads")
+    q = number("n_heads") * head
+    qkv = q + 2 * (number("n_kv_heads") or number("n_heads")) * head
+    up = 2 * ff if ends_in("feed_forward", "swiglu") else ff
+    norm = d if ends_in("norm", "rms_norm") else 2 * d
+    block = qkv * d + bias("qkv_bias") * qkv + d * q + bias("attention_out_bias") * d + up * d + d * ff + 2 * norm
+    block += bias("feed_forward_bias") * (up + d)
+    positions = number("max_len") * d if ends_in("positions", "learned") else 0
+    head_weight = 0 if shape.get("tie_head") == "true" else v * d
+    return v * d + positions + number("n_layers") * block + norm + head_weight + bias("head_bias") * v
+
+
 def check_models(root):
     readme = (root / "README.md").read_text(encoding="utf-8")
     presets = (root / "include/storylm/models/presets.hpp").read_text(encoding="utf-8")
-    shapes = dict(re.findall(r"TransformerConfig (story_\w+) = \{(.*?)\};", presets, re.S))
+    shapes = shapes_of(presets)
     rows = re.findall(r"^\| `(story_\w+)` \| (.+) \|$", readme, re.M)
     if {name for name, _ in rows} != set(re.findall(r'Preset\{"(\w+)"', presets)):
         yield "README.md: its table of models has other names than presets::trainable"
     for name, row in rows:
-        shape = {key: int(value) for key, value in re.findall(r"\.(\w+) = (\d+)", shapes.get(name, ""))}
-        v, d, ff, n = (shape.get(key, 0) for key in ("vocab_size", "d_model", "d_ff", "n_layers"))
-        count = 2 * v * d + v + n * (4 * d * d + 4 * d + 2 * d * ff + ff + d + 4 * d) + 2 * d
-        wanted = [v, d, ff, n, shape.get("n_heads"), shape.get("max_len"), count]
+        if name not in shapes:
+            yield f"README.md: there is no preset {name}"
+            continue
+        shape = shapes[name]
+        wanted = [int(shape[key]) for key in ("vocab_size", "d_model", "d_ff", "n_layers", "n_heads", "max_len")]
+        wanted.append(parameters(shape))
         if [int(number.replace(",", "")) for number in row.split(" | ")] != wanted:
             yield f"README.md: {name} is not {row}, but {wanted}"
 

@@ -207,6 +207,24 @@ TEST_CASE("a run leaves checkpoints, metrics, log, picture and tokenizer; nothin
   CHECK(contains(result.err, "best validation loss " + text.str()));
 }
 
+TEST_CASE("a model in Llama's shape is trained, and goes on where it stopped") {
+  const TemporaryFolder folder;
+  const Flags llama{{"--model", "story_llama_tiny"}};
+  const Result at_once = train(folder / "run", 12, llama);
+  CAPTURE(at_once.err);
+  REQUIRE(at_once.code == 0);
+  CHECK(contains(at_once.err, "begins: story_llama_tiny, 155968 parameters"));
+  REQUIRE(train(folder / "parts", 6, llama).code == 0);
+  REQUIRE(train(folder / "parts", 12, llama).code == 0);
+  CHECK(same_end(folder / "run", folder / "parts"));
+  const auto lines = metrics(folder / "run");
+  CHECK(lines.back().at("validation_loss").as_double() < lines[5].at("validation_loss").as_double());
+  CHECK(lines.back().at("sample").as_string().starts_with("Once upon a time "));
+  const Result other = train(folder / "run", 14);
+  CHECK(other.code == 2);
+  CHECK(contains(other.err, "expected "));
+}
+
 TEST_CASE("a run that is done says so; with more steps it goes on as if it had been told at once, on any threads") {
   const TemporaryFolder folder;
   const auto run = folder / "run";
@@ -442,6 +460,11 @@ TEST_CASE("bad flags and bad files end with one line and exit code 2, and make n
             "the tokenizer has 512 pieces, model story_3m needs 1024: make the tokenizer with --vocab-size 1024, or "
             "add "
             "a preset: cmake -S . -B build -DSTORYLM_PRESETS=\"mine:vocab_size=512,d_model=256,d_ff=1024,"},
+           {data_flag(data()) + run + "--model story_llama_3m",
+            "-DSTORYLM_PRESETS=\"mine:vocab_size=512,d_model=256,d_ff=704,n_layers=4,n_heads=8,max_len=256,n_kv_heads=4,"
+            "head_dim=32,norm=NormKind::rms_norm,feed_forward=FeedForwardKind::swiglu,positions=PositionKind::rope_half,"
+            "pre_norm=true,scale_embedding=false,tie_head=true,qkv_bias=false,attention_out_bias=false,"
+            "feed_forward_bias=false,head_bias=false\" and build again"},
            {data_flag(data()) + run + "--model story_tiny --max-len 4", "--prompt has "},
            {data_flag(folder / "nothing") + run + tiny, "nothing/bpe.model\": No such file or directory"},
            {data_flag(folder / "half") + run + tiny, "half/stories.tokens"},
