@@ -15,6 +15,12 @@ set(storylm_sentencepiece_headers ${storylm_headers})
 list(FILTER storylm_sentencepiece_headers INCLUDE REGEX "/storylm/text/sentencepiece")
 list(FILTER storylm_headers EXCLUDE REGEX "/storylm/text/sentencepiece")
 
+# Needs storylm::io and storylm::sentencepiece; installed with the library, includable where both are linked.
+set(storylm_both_headers ${storylm_headers})
+list(FILTER storylm_both_headers INCLUDE REGEX "/storylm/text/hugging_face_tokenizer")
+list(FILTER storylm_headers EXCLUDE REGEX "/storylm/text/hugging_face_tokenizer")
+list(APPEND storylm_included_headers ${storylm_both_headers})
+
 # Where they are used: cmake/cuda.cmake.
 set(storylm_cuda_headers ${storylm_headers})
 list(FILTER storylm_cuda_headers INCLUDE REGEX "/storylm/(core/cuda_|kernels/cuda/)")
@@ -73,6 +79,14 @@ if(TARGET SentencePiece::SentencePiece)
   target_link_libraries(storylm_sentencepiece INTERFACE storylm SentencePiece::SentencePiece)
   target_sources(storylm_sentencepiece INTERFACE
     FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${storylm_sentencepiece_headers})
+endif()
+
+# Not installed: verifies that the headers that need both stand alone.
+if(TARGET storylm_io AND TARGET storylm_sentencepiece)
+  add_library(storylm_io_and_sentencepiece INTERFACE)
+  target_link_libraries(storylm_io_and_sentencepiece INTERFACE storylm_io storylm_sentencepiece)
+  target_sources(storylm_io_and_sentencepiece INTERFACE
+    FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${storylm_both_headers})
 endif()
 
 include(${CMAKE_CURRENT_LIST_DIR}/cuda.cmake)

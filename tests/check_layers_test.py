@@ -41,6 +41,16 @@ class Layers(unittest.TestCase):
         self.allowed("train/run_state.hpp", "#include <storylm/io/checkpoint.hpp>\n")
         self.refused("train/step.hpp", "#include <storylm/io/checkpoint.hpp>\n", "belongs to storylm::io")
         self.refused("text/tokenizer.hpp", "#include <storylm/text/sentencepiece.hpp>\n", "belongs to storylm::sentencepiece")
+        self.allowed("io/tokenizer_files.hpp", "#include <storylm/text/byte_level_bpe.hpp>\n")
+        self.refused("io/tokenizer_files.hpp", "#include <storylm/text/sentencepiece.hpp>\n", "belongs to storylm::sentencepiece")
+
+    def test_two_targets(self):
+        both = "#include <storylm/io/json.hpp>\n#include <storylm/text/sentencepiece.hpp>\n"
+        self.allowed("text/hugging_face_tokenizer.hpp", both)
+        self.refused("text/hugging_face_tokenizer.hpp", "#include <storylm/nn/linear.hpp>\n", "text must not see nn")
+        self.refused("text/hugging_face_tokenizer.hpp", "#include <storylm/core/cuda_device.hpp>\n", "belongs to storylm::cuda")
+        self.refused("io/checkpoint.hpp", "#include <storylm/text/hugging_face_tokenizer.hpp>\n", "needs two targets")
+        self.refused("text/sentencepiece.hpp", "#include <storylm/text/hugging_face_tokenizer.hpp>\n", "needs two targets")
 
     def test_cuda(self):
         self.allowed("kernels/backends.hpp", "#include <storylm/kernels/cuda/matmul.hpp>\n#if defined(STORYLM_WITH_CUDA)\n#endif\n")

@@ -80,6 +80,7 @@
 #include <storylm/tensor/tensor.hpp>
 #include <storylm/tensor/uploader.hpp>
 #include <storylm/tensor/view.hpp>
+#include <storylm/text/added_tokens.hpp>
 #include <storylm/text/any_tokenizer.hpp>
 #include <storylm/text/byte_level_bpe.hpp>
 #include <storylm/text/lower_case.hpp>
@@ -119,6 +120,7 @@
 #include <storylm/io/safetensors.hpp>
 #include <storylm/io/safetensors_file.hpp>
 #include <storylm/io/safetensors_writer.hpp>
+#include <storylm/io/tokenizer_files.hpp>
 #include <storylm/train/run_state.hpp>
 #endif
 
@@ -126,5 +128,9 @@
 #include <storylm/text/sentencepiece.hpp>
 #include <storylm/text/sentencepiece_encoder.hpp>
 #include <storylm/text/sentencepiece_trainer.hpp>
+#endif
+
+#if defined(STORYLM_WITH_IO) && defined(STORYLM_WITH_SENTENCEPIECE)  // both are linked
+#include <storylm/text/hugging_face_tokenizer.hpp>
 #endif
 // IWYU pragma: end_exports
