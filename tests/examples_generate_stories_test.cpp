@@ -19,6 +19,7 @@
 
 #include <storylm/generate/generator.hpp>
 #include <storylm/io/model_file.hpp>
+#include <storylm/text/byte_level_bpe.hpp>
 #include <storylm/text/sentencepiece_trainer.hpp>
 
 #include "../examples/story_text.hpp"
@@ -329,6 +330,77 @@ TEST_CASE("whitespace and control characters of a continuation become one space;
   CHECK(line("", {'b'}) == "b");
   CHECK(line(" ", {}) == " ");
   CHECK_THROWS_AS(line("two\nlines", {}), ArgumentError);
+}
+
+/// Byte-level BPE without merges: ids are bytes. Then comes a token that begins and ends texts, or none.
+ByteLevelBpe bytes(bool has_bos = true) {
+  BytePairs pairs;
+  for (int byte = 0; byte < 256; ++byte) {
+    std::string token;
+    detail::append_utf8(token, detail::byte_alphabet()[static_cast<std::size_t>(byte)]);
+    pairs.vocabulary.emplace_back(token, byte);
+  }
+  if (has_bos) pairs.vocabulary.emplace_back("<|endoftext|>", 256);
+  return ByteLevelBpe(pairs, {.bos = has_bos ? 256 : -1, .eos = has_bos ? 256 : -1});
+}
+
+/// The line of a prompt and of bytes that a model adds to it.
+std::string line_of_bytes(const std::string& prompt, std::string_view more) {
+  const program::StoryText text(bytes(), prompt, false);
+  std::vector<token_t> ids = text.prompt_ids();
+  for (const char c : more) ids.push_back(static_cast<unsigned char>(c));
+  return text.line(ids);
+}
+
+TEST_CASE("byte-level BPE: spaces at the end of the prompt are tokens, and a continuation is appended as it is") {
+  const program::StoryText text(bytes(), std::string("Lily said "), false);
+  CHECK(text.prompt_ids() == bytes().encode("Lily said "));
+  CHECK(text.prompt_ids().back() == ' ');
+  CHECK(text.ends_in_space_token());
+  CHECK(!program::StoryText(bytes(), std::string("Lily said"), false).ends_in_space_token());
+  CHECK(!program::StoryText(tokenizer(330, true), std::string("Lily said ")).ends_in_space_token());
+  CHECK(line_of_bytes("Lily", "'s mom") == "Lily's mom");
+  CHECK(line_of_bytes("Lily", " ran\n\n\thome ") == "Lily ran home ");
+  CHECK(line_of_bytes("Lily  said ", "hi") == "Lily  said hi");
+  CHECK(line_of_bytes("Lily  said ", " hi") == "Lily  said hi");
+  CHECK(line_of_bytes("a caf\u00E9", " \u9F8D") == "a caf\u00E9 \u9F8D");
+}
+
+TEST_CASE("BOS begins a prompt where the model was trained so, and stands for an empty one anyway") {
+  CHECK(program::StoryText(bytes(), std::string("a"), true).prompt_ids() == std::vector<token_t>{256, 'a'});
+  CHECK(program::StoryText(bytes(), std::string("a"), false).prompt_ids() == std::vector<token_t>{'a'});
+  const program::StoryText nothing(bytes(), std::string(), false);
+  CHECK(nothing.prompt_ids() == std::vector<token_t>{256});
+  CHECK(nothing.line(std::vector<token_t>{256, 'a'}) == "a");
+  CHECK(program::StoryText(bytes(false), std::string("a"), true).prompt_ids() == std::vector<token_t>{'a'});
+  CHECK_THROWS_WITH_AS(program::StoryText(bytes(false), std::string(), false),
+                       "[prompt] it has no tokens, and the tokenizer has no BOS to begin with instead: give a word",
+                       ArgumentError);
+}
+
+TEST_CASE("characters of several tokens are shown when they are whole; bytes that are not UTF-8 are U+FFFD") {
+  const program::StoryText text(bytes(), std::string("A "), false);
+  const std::string more = "caf\u00E9 \u9F8D \U0001F409!";
+  std::vector<token_t> ids = text.prompt_ids();
+  program::GrowingText growing;
+  std::string grown;
+  std::vector<std::string> parts;
+  for (const char c : more) {
+    ids.push_back(static_cast<unsigned char>(c));
+    parts.emplace_back(growing.grow(text.line(ids), false));
+    grown += parts.back();
+    CHECK(grown.find("\uFFFD") == std::string::npos);
+  }
+  CHECK(grown == "A " + more);
+  CHECK(parts == std::vector<std::string>{"A c", "a", "f", "", "\u00E9", " ", "", "", "\u9F8D", " ", "", "", "",
+                                          "\U0001F409", "!"});
+  // As Unicode recommends (3.9, "Best Practices for Using U+FFFD"), and Python and Rust do it.
+  CHECK(line_of_bytes("A", "\xFF") == "A\uFFFD");
+  CHECK(line_of_bytes("A", "\xE9\xBEx") == "A\uFFFDx");
+  CHECK(line_of_bytes("A", "\xF0\x9F\x90\xE9\xBE") == "A\uFFFD\uFFFD");
+  CHECK(line_of_bytes("A", "\xED\xA0\x80\xC0\x80") == "A\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD");
+  CHECK(line_of_bytes("A", "\xF4\x90\x80\x80\xF4\x8F\xBF\xBF") == "A\uFFFD\uFFFD\uFFFD\uFFFD\U0010FFFF");
+  CHECK(line_of_bytes("A", "\xE0\x9F\xBF\xE0\xA0\x80") == "A\uFFFD\uFFFD\uFFFD\u0800");
 }
 
 }  // namespace
