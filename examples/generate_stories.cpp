@@ -3,6 +3,9 @@
 // Continues a prompt into stories, one per line.
 //
 //   generate_stories --checkpoint-path run/checkpoint_best.safetensors --prompt "Once upon a time " --gen-quantity 3
+//   generate_stories --checkpoint-path gpt2 --prompt "Once upon a time" --gen-quantity 3
+//
+// The second is a Hugging Face folder: GPT-2, Llama or Mistral, in any size.
 //
 // Story i depends on the checkpoint, the prompt, the sampling flags, --seed and i: not on how many are written, at once
 // or at all, nor on the number of threads.
@@ -25,10 +28,11 @@
 
 #include <storylm/detail/atomic_file.hpp>
 #include <storylm/generate/generator.hpp>
-#include <storylm/io/model_file.hpp>
-#include <storylm/text/sentencepiece.hpp>
+#include <storylm/nn/transformer_stack.hpp>
+#include <storylm/text/any_tokenizer.hpp>
 
 #include "devices.hpp"
+#include "model_source.hpp"
 #include "program.hpp"
 #include "story_text.hpp"
 
@@ -96,36 +100,14 @@ class Speed {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// The tokenizer of a checkpoint, checked against what the checkpoint says of it.
-SentencePieceTokenizer load_tokenizer(const Flags& flags, const io::ModelFile& model) {
-  std::filesystem::path path = flags.tokenizer;
-  if (path.empty()) {
-    path = flags.checkpoint.parent_path() / "bpe.model";
-    expects<ArgumentError>(std::filesystem::exists(path), "tokenizer", "there is no ", path,
-                           " beside the checkpoint: say where it is with --tokenizer-path");
-  }
-  SentencePieceTokenizer tokenizer = SentencePieceTokenizer::load(path);
-  const std::string found = detail::hash_text(tokenizer.hash());
-  const std::string expected = model.tokenizer_hash().value_or(found);
-  expects<FormatError>(found == expected, "tokenizer", flags.checkpoint, " was trained with the tokenizer of hash ",
-                       expected, ", but that of ", path, " is ", found);
-  expects<FormatError>(tokenizer.vocab_size() == model.config().vocab_size, "tokenizer", flags.checkpoint, " has ",
-                       model.config().vocab_size, " tokens, but ", path, " has ", tokenizer.vocab_size());
-  return tokenizer;
-}
-
 /// Writes the stories; false when a signal stopped it.
 template <class Stack>
-bool write_stories(const Flags& flags, const Stack& stack, const SentencePieceTokenizer& tokenizer,
-                   StoryOutput& output) {
-  const program::StoryText text(tokenizer, flags.prompt);
+bool write_stories(const Flags& flags, const Stack& stack, const program::StoryText<AnyTokenizer>& text,
+                   const GenerateOptions& options, StoryOutput& output) {
   std::vector<GenerateRequest> requests;
-  for (index_t i = 0; i < flags.quantity; ++i) {
-    requests.push_back(
-        {.prompt = text.prompt_ids(), .story = static_cast<std::uint32_t>(i), .max_tokens = flags.max_tokens});
-  }
-  const index_t batch_size = flags.stream ? 1 : std::min(flags.batch_size, flags.quantity);
-  Generator<Stack> generator(stack, batch_size);
+  for (index_t i = 0; i < flags.quantity; ++i)
+    requests.push_back({.prompt = text.prompt_ids(), .story = static_cast<std::uint32_t>(i)});
+  Generator<Stack> generator(stack, flags.batch_size, flags.max_tokens);
 
   const bool shows_progress = !flags.stream && (!flags.output.empty() || isatty(STDOUT_FILENO) == 0);
   program::ProgressLine progress;
@@ -145,16 +127,29 @@ bool write_stories(const Flags& flags, const Stack& stack, const SentencePieceTo
     }
     return program::stop_signal == 0 && static_cast<bool>(std::cout);
   };
-  const auto stories = generator.generate(
-      requests,
-      {.sampler = flags.sampler, .eos = tokenizer.eos(), .banned = {tokenizer.unk(), tokenizer.bos(), tokenizer.pad()}},
-      on_token);
+  const auto stories = generator.generate(requests, options, on_token);
   progress.finish();
   if (program::stop_signal != 0) return false;
   // A prompt that leaves no room for a continuation is a story that no token is reported of.
   for (std::size_t i = output.written(); i < stories.size() && std::cout; ++i) output.add(i, text.line(stories[i].ids));
   std::cerr << flags.quantity << (flags.quantity == 1 ? " story, " : " stories, ") << speed.text() << '\n';
   return true;
+}
+
+/// Tokens of a story, prompt included, unless --max-tokens says otherwise: max_len for our checkpoints, which are made
+/// for stories of that length; for others as many as the reference system's stories have, since keys and values of
+/// 32768 tokens would take memory that nobody asked for.
+index_t default_max_tokens(const program::ModelSource& source) {
+  constexpr index_t of_the_reference = 256;
+  const index_t most = source.config().max_len;
+  return source.is_folder() ? std::min(most, of_the_reference) : most;
+}
+
+/// Bytes of keys and values of a batch of stories.
+template <class P>
+double kv_bytes(const Flags& flags, const TransformerConfig& c) {
+  return 2.0 * c.n_layers * c.kv_heads() * c.head_size() * sizeof(kv_t<P>) * static_cast<double>(flags.batch_size) *
+         static_cast<double>(flags.max_tokens);
 }
 
 int generate(Flags& flags) {
@@ -167,16 +162,27 @@ int generate(Flags& flags) {
   };
   in_range("--gen-quantity", flags.quantity, 1, std::numeric_limits<std::int32_t>::max());
   in_range("--batch-size", flags.batch_size, 1, 1 << 16);
-  const io::ModelFile file(flags.checkpoint);
-  if (flags.max_tokens != 0) in_range("--max-tokens", flags.max_tokens, 1, file.config().max_len);
-  const SentencePieceTokenizer tokenizer = load_tokenizer(flags, file);
+  const program::ModelSource source(flags.checkpoint);
+  if (flags.max_tokens != 0) in_range("--max-tokens", flags.max_tokens, 1, source.config().max_len);
+  if (flags.max_tokens == 0) flags.max_tokens = default_max_tokens(source);
+  flags.batch_size = flags.stream ? 1 : std::min(flags.batch_size, flags.quantity);
+  const auto loaded = source.tokenizer(flags.tokenizer);
+  const program::StoryText<AnyTokenizer> text(loaded.tokenizer, flags.prompt, loaded.adds_bos);
+  const GenerateOptions options = source.generate_options(loaded.tokenizer, flags.sampler);
   StoryOutput output(flags.output, static_cast<std::size_t>(flags.quantity));
+  if (text.ends_in_space_token()) {
+    std::cerr << "generate_stories: the space at the end of the prompt is a token of its own to this model, which "
+                 "expects it to come with the next word: it may go on better without\n";
+  }
   const bool finished =
       program::with_device(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
-        return nn::with_stack_type<P, D>(file.config(), [&]<class Stack>(std::type_identity<Stack>) {
-          Stack stack(file.config(), device, file.options(), nn::Gradients::no);
-          file.load_into(stack);
-          return write_stories(flags, stack, tokenizer, output);
+        source.expects_memory<P, D>(kv_bytes<P>(flags, source.config()),
+                                    "for keys and values of " + std::to_string(flags.batch_size) + " stories of " +
+                                        std::to_string(flags.max_tokens) + " tokens (--batch-size, --max-tokens)");
+        return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
+          Stack stack(source.config(), device, source.options(), nn::Gradients::no);
+          source.load_into(stack);
+          return write_stories(flags, stack, text, options, output);
         });
       });
   if (!finished) {
@@ -193,10 +199,13 @@ int generate(Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   CLI::App app("Continues a prompt into stories, one per line", "generate_stories");
-  app.add_option("--checkpoint-path", flags.checkpoint, "a checkpoint that train_stories wrote; of any shape")
+  app.add_option("--checkpoint-path", flags.checkpoint,
+                 "a checkpoint that train_stories wrote, of any shape, or a folder: a run's (its best checkpoint) or "
+                 "Hugging Face's (GPT-2, Llama, Mistral)")
       ->required();
   app.add_option("--tokenizer-path", flags.tokenizer,
-                 "the tokenizer's .model file (default: bpe.model in the checkpoint's folder)");
+                 "the tokenizer's .model file or folder (default: bpe.model in the checkpoint's folder, or what the "
+                 "Hugging Face folder holds)");
   app.add_option("--prompt", flags.prompt, "how every story begins; printed as it is typed")->capture_default_str();
   app.add_option("--gen-topk", flags.sampler.top_k, "sample among the k most probable tokens; 1: greedy, 0: among all")
       ->capture_default_str();
@@ -207,7 +216,8 @@ int main(int argc, char** argv) {
                  "file that gets the stories when all are complete (default: standard "
                  "output)");
   app.add_option("--max-tokens", flags.max_tokens,
-                 "most tokens of a story, prompt included (default: the model's max_len)");
+                 "most tokens of a story, prompt included (default: the model's max_len, for a Hugging Face folder up to "
+                 "256)");
   app.add_option("--gen-topp", flags.sampler.top_p,
                  "sample among the most probable tokens that together reach this probability; 1: off")
       ->capture_default_str();
