@@ -28,5 +28,6 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/storylm-config.cmake.i
   INSTALL_DESTINATION ${storylm_config_dir} NO_SET_AND_CHECK_MACRO PATH_VARS CMAKE_INSTALL_INCLUDEDIR)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/storylm-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/storylm-config.cmake ${PROJECT_BINARY_DIR}/storylm-config-version.cmake
-              ${PROJECT_SOURCE_DIR}/cmake/cpu_kernels.cmake ${PROJECT_SOURCE_DIR}/cmake/FindBoostJSON.cmake ${PROJECT_SOURCE_DIR}/cmake/FindSentencePiece.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/cpu_kernels.cmake ${PROJECT_SOURCE_DIR}/cmake/hugging_face_preset.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/FindBoostJSON.cmake ${PROJECT_SOURCE_DIR}/cmake/FindSentencePiece.cmake
         DESTINATION ${storylm_config_dir})

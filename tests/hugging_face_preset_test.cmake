@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+# cmake -DSOURCE_DIR= -DWORK_DIR= -P hugging_face_preset_test.cmake: what storylm_add_preset makes of config.json, and what it says
+# of those that it refuses. As the driver it runs itself once per case, because a fatal error ends a script.
+cmake_minimum_required(VERSION 3.25)
+include(${SOURCE_DIR}/cmake/hugging_face_preset.cmake)
+if(DEFINED NAME)
+  storylm_write_hugging_face_preset("${NAME}" ${FILE} ${WORK_DIR}/hugging_face_preset/${NAME}.hpp)
+  return()
+endif()
+file(REMOVE_RECURSE ${WORK_DIR}/hugging_face_preset)
+
+function(expect name file result)
+  execute_process(COMMAND ${CMAKE_COMMAND} -DSOURCE_DIR=${SOURCE_DIR} -DWORK_DIR=${WORK_DIR} "-DNAME=${name}" -DFILE=${file}
+                          -P ${CMAKE_CURRENT_FUNCTION_LIST_FILE} RESULT_VARIABLE status ERROR_VARIABLE text)
+  if(result STREQUAL "accepted")
+    if(NOT status EQUAL 0)
+      message(FATAL_ERROR "${file} is refused: ${text}")
+    endif()
+    file(READ ${WORK_DIR}/hugging_face_preset/${name}.hpp text)
+  elseif(status EQUAL 0)
+    message(FATAL_ERROR "${name}, ${file} is accepted, not refused with \"${ARGN}\"")
+  endif()
+  string(REGEX REPLACE "[ \n]+" " " text "${text}")  # CMake wraps
+  foreach(sentence IN LISTS ARGN)
+    string(FIND "${text}" "${sentence}" position)
+    if(position EQUAL -1)
+      message(FATAL_ERROR "${file}: no \"${sentence}\" in: ${text}")
+    endif()
+  endforeach()
+endfunction()
+# The same of a text.
+function(expect_text json result)
+  set(file ${WORK_DIR}/hugging_face_preset/config.json)
+  file(WRITE ${file} "${json}")
+  expect(mine ${file} ${result} ${ARGN})
+endfunction()
+function(refuses model_type fields)
+  expect_text("{\"model_type\": \"${model_type}\", ${fields}}" refused ${ARGN})
+endfunction()
+
+# What transformers wrote, in both dialects. That these are what the library reads from the same files, tests/consumer checks.
+set(folders ${SOURCE_DIR}/tests/reference/hugging_face)
+expect(mine ${folders}/gpt2/config.json accepted ".d_ff = 64," ".max_len = 320," "FeedForwardKind::gelu_tanh" ".tie_head = true")
+expect(mine ${folders}/llama/config.json accepted ".head_dim = 16," ".rope_theta = 500.0," ".qkv_bias = true" ".sliding_window = 0")
+expect(mine ${folders}/mistral/config.json accepted ".sliding_window = 64," ".n_kv_heads = 2," ".tie_head = false")
+# Absent and null fields.
+expect_text("{\"model_type\": \"gpt2\"}" accepted ".vocab_size = 50257," ".d_ff = 3072," ".n_layers = 12," ".norm_eps = 1e-5")
+expect_text("{\"model_type\": \"llama\"}" accepted ".d_ff = 11008," ".n_kv_heads = 32," ".max_len = 2048," ".norm_eps = 1e-6"
+            ".rope_theta = 10000.0")
+expect_text("{\"architectures\": [\"MistralForCausalLM\"]}" accepted ".n_kv_heads = 8," ".sliding_window = 4096," ".max_len = 131072,")
+expect_text("{\"model_type\": \"mistral\", \"sliding_window\": null, \"num_key_value_heads\": null, \"head_dim\": null}" accepted
+            ".sliding_window = 0," ".n_kv_heads = 32," ".head_dim = 128,")
+expect_text("{\"model_type\": \"gpt2\", \"hidden_size\": 24, \"n_inner\": null, \"activation_function\": \"gelu\"}" accepted
+            ".d_model = 24," ".d_ff = 96," "FeedForwardKind::gelu_erf")
+expect_text("{\"model_type\": \"llama\", \"rope_scaling\": null, \"rope_parameters\": {\"rope_theta\": 5e5, \"rope_type\": \"default\"}}"
+            accepted ".rope_theta = 5")
+# Names and files.
+expect(Mine ${folders}/gpt2/config.json refused "\"Mine\" is not a name")
+expect(gpt2 ${folders}/gpt2/config.json refused "\"gpt2\" is taken")
+expect(mine ${folders}/nothing/config.json refused "there is no such file")
+expect_text("[]" refused "it is not a JSON object")
+expect_text("{" refused "it is not a JSON object")
+# Architectures.
+expect_text("{}" refused "\"model_type\" says \"\"")
+expect_text("{\"model_type\": \"qwen2\"}" refused "\"model_type\" says \"qwen2\", which is not supported")
+expect_text("{\"architectures\": [\"GPT2Model\"]}" refused "\"architectures\" says \"GPT2Model\", which is not supported")
+refuses(mistral "\"architectures\": [\"LlamaForCausalLM\"]" "\"model_type\" is \"mistral\", but \"architectures\" says")
+# What is not computed.
+refuses(gpt2 "\"activation_function\": \"quick_gelu\"" "\"activation_function\" is \"quick_gelu\", which is not supported")
+refuses(gpt2 "\"scale_attn_weights\": false" "\"scale_attn_weights\" is false, which is not supported: expected true")
+refuses(gpt2 "\"scale_attn_by_inverse_layer_idx\": true" "\"scale_attn_by_inverse_layer_idx\" is true, which is not supported")
+refuses(gpt2 "\"add_cross_attention\": true" "\"add_cross_attention\" is true, which is not supported")
+refuses(gpt2 "\"pruned_heads\": {\"0\": [1]}" "\"pruned_heads\" is not supported")
+refuses(gpt2 "\"is_encoder_decoder\": true" "\"is_encoder_decoder\" is true")
+refuses(llama "\"hidden_act\": \"gelu\"" "\"hidden_act\" is \"gelu\", which is not supported")
+refuses(llama "\"sliding_window\": 64" "\"sliding_window\" is not supported: Llama has none")
+refuses(llama "\"quantization_config\": {\"bits\": 4}" "\"quantization_config\" is not supported")
+refuses(llama "\"per_layer_config\": {\"0\": {}}" "\"per_layer_config\" is not supported")
+refuses(llama "\"rope_scaling\": {\"type\": \"linear\", \"rope_theta\": 1}" "\"rope_scaling\": \"type\" is linear, which is not supported")
+refuses(llama "\"rope_scaling\": {\"factor\": 2.0}" "\"rope_scaling\": \"factor\" is not supported")
+refuses(llama "\"rope_parameters\": {\"rope_type\": \"yarn\"}" "\"rope_type\" is yarn, which is not supported")
+refuses(llama "\"rope_theta\": 500, \"rope_parameters\": {\"rope_theta\": 501.0}" "\"rope_theta\" is 501.0, but outside of it 500")
+refuses(llama "\"partial_rotary_factor\": 0.5" "\"partial_rotary_factor\" is 0.5, which is not supported")
+refuses(mistral "\"attention_bias\": true" "\"attention_bias\" is true, which is not supported")
+refuses(mistral "\"layer_types\": [\"full_attention\"]" "\"layer_types\" has \"full_attention\", which is not supported")
+# Sizes.
+refuses(gpt2 "\"n_layer\": 0" "\"n_layer\" is \"0\", expected a number from 1 to 4194304")
+refuses(gpt2 "\"n_layer\": \"12\"" "\"n_layer\" is \"12\", expected a number from 1 to 4194304")
+refuses(gpt2 "\"n_layer\": null" "\"n_layer\" is \"\", expected a number from 1 to 4194304")
+refuses(gpt2 "\"n_head\": 7" "the width 768 is not a multiple of the 7 heads")
+refuses(gpt2 "\"n_embd\": 21, \"n_head\": 7" "the head size is 3, expected an even number")
+refuses(gpt2 "\"n_embd\": 36, \"hidden_size\": 24" "\"n_embd\" is 36, but \"hidden_size\" is 24")
+refuses(llama "\"num_key_value_heads\": 5" "the 32 heads are not a multiple of the 5 heads")
+refuses(llama "\"rms_norm_eps\": -1e-5" "what norms add is -1")
+refuses(llama "\"tie_word_embeddings\": 1" "\"tie_word_embeddings\" is \"1\", expected true or false")
