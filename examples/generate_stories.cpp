@@ -215,9 +215,10 @@ int main(int argc, char** argv) {
   app.add_option("--output-file", flags.output,
                  "file that gets the stories when all are complete (default: standard "
                  "output)");
-  app.add_option("--max-tokens", flags.max_tokens,
-                 "most tokens of a story, prompt included (default: the model's max_len, for a Hugging Face folder up to "
-                 "256)");
+  app.add_option(
+      "--max-tokens", flags.max_tokens,
+      "most tokens of a story, prompt included (default: the model's max_len, for a Hugging Face folder up to "
+      "256)");
   app.add_option("--gen-topp", flags.sampler.top_p,
                  "sample among the most probable tokens that together reach this probability; 1: off")
       ->capture_default_str();

@@ -54,8 +54,8 @@ inline FirstCharacter first_character(std::string_view text) {
 /// The stories that continue one prompt, as text.
 ///
 /// Tokenizers treat spaces in two ways. SentencePiece as we train it drops spaces at the end of what it encodes and
-/// writes a space before every word it decodes; byte-level BPE, and Llama's SentencePiece, keep every space, so that one
-/// at the end of the prompt is a token of its own. Either way the continuation is what decoding adds to the decoded
+/// writes a space before every word it decodes; byte-level BPE, and Llama's SentencePiece, keep every space, so that
+/// one at the end of the prompt is a token of its own. Either way the continuation is what decoding adds to the decoded
 /// prompt, and it loses its leading space where the prompt ends in one.
 template <storylm::Tokenizer T>
 class StoryText {

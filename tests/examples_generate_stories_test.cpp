@@ -213,6 +213,17 @@ TEST_CASE("a tokenizer elsewhere, and one for lower-cased text: the prompt is pr
   CHECK(generate(flags + path + "--prompt 'Once UPON a time '").lines() == upper);
 }
 
+TEST_CASE("the folder of a run is its best checkpoint") {
+  const TemporaryFolder folder;
+  const auto vocabulary = tokenizer(config.vocab_size, false);
+  write_run(folder / "run", vocabulary, vocabulary.hash());
+  std::filesystem::rename(folder / "run/checkpoint.safetensors", folder / "run/checkpoint_best.safetensors");
+  const Result result = generate("--gen-quantity 3 --checkpoint-path '" + (folder / "run").string() + "'");
+  CAPTURE(result.err);
+  CHECK(result.code == 0);
+  CHECK(result.out == generate(checkpoint() + "--gen-quantity 3").out);
+}
+
 TEST_CASE("a tokenizer that is not the checkpoint's: what was expected and what was found") {
   const TemporaryFolder folder;
   const auto vocabulary = tokenizer(config.vocab_size, false);
