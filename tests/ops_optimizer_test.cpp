@@ -268,6 +268,15 @@ TEST_CASE_TEMPLATE("clip is clip_grad_norm_: norm over all, factor at most one",
   gradients[17] = T{0};
   ops::clip(Cpu(), std::span(gradients), 1.0, &state);
   CHECK(state.skip == 0);
+  // A loss may be infinite where the gradient is not: softmax minus one, of a logit of minus infinity.
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    state.loss_sum = bad;
+    ops::clip(Cpu(), std::span(gradients), 1.0, &state);
+    CHECK(state.skip == 1);
+  }
+  state.loss_sum = 12.0;
+  ops::clip(Cpu(), std::span(gradients), 1.0, &state);
+  CHECK(state.skip == 0);
   ops::clip(Cpu(), std::span<const T>(), 1.0, &state);
   CHECK(state.grad_norm == 0.0);
   CHECK(state.clip == 1.0);

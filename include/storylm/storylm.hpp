@@ -93,6 +93,7 @@
 #include <storylm/train/metrics.hpp>
 #include <storylm/train/progress.hpp>
 #include <storylm/train/recordings.hpp>
+#include <storylm/train/spike_guard.hpp>
 #include <storylm/train/step.hpp>
 #include <storylm/version.hpp>
 

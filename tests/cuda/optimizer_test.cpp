@@ -334,11 +334,11 @@ TEST_CASE("clip is the CPU's at every size, and its bits depend on the size alon
 
 TEST_CASE("clip: a gradient that is not finite skips the step wherever it is; the largest floats have a norm") {
   constexpr index_t n = 20001;
-  const auto run = [&](std::size_t at, double value) {
+  const auto run = [&](std::size_t at, double value, double loss_sum = 12.0) {
     std::vector<double> gradients(n, 0.5);
     gradients[at] = value;
     const auto there = test::to_cuda<float>(gradients, {n});
-    TwinState state;
+    TwinState state({.loss_sum = loss_sum});
     ops::clip(cuda_device(), std::span(there.data(), std::size_t{n}), 1.0, state.device());
     return state.read();
   };
@@ -351,6 +351,7 @@ TEST_CASE("clip: a gradient that is not finite skips the step wherever it is; th
       CHECK(!std::isfinite(state.grad_norm));
     }
   }
+  for (const double bad : {no_number, std::numeric_limits<double>::infinity()}) CHECK(run(5, 0.5, bad).skip == 1);
   const auto largest = static_cast<double>(std::numeric_limits<float>::max());
   const StepState state = run(5, largest);
   CHECK(state.skip == 0);

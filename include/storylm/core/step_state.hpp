@@ -18,7 +18,7 @@ struct StepState {
   double clip = 1.0;             ///< factor the optimizer multiplies gradients by
   double grad_norm = 0.0;        ///< L2 norm of the unscaled gradients, written by clipping
   double loss_sum = 0.0;         ///< sum of the losses of all target tokens so far in this step
-  std::uint32_t skip = 0;        ///< 1: the gradients are not finite, the step changes nothing
+  std::uint32_t skip = 0;        ///< 1: loss or gradients are not finite, the step changes nothing
 };
 
 /// Anything that hands out a device and the StepState on it: train::Step, or a user's own.

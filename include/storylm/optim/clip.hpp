@@ -10,8 +10,8 @@
 namespace storylm::optim {
 
 /// Measures the L2 norm of all gradients and has the optimizer's next step scale them to at most `max_norm`; 0 measures
-/// only. No gradient is touched: the factor goes into the StepState. Gradients that are not finite make the step a
-/// skipped one. Pascanu et al., ICML 2013.
+/// only. No gradient is touched: the factor goes into the StepState. Gradients or a loss that are not finite make the
+/// step a skipped one. Pascanu et al., ICML 2013.
 /// @throws ArgumentError on a negative max_norm, or when the model was made without gradients
 template <FloatDtype T, Device D, StepHandle Step>
 void clip_grad_norm(nn::ParameterStore<T, D>& store, double max_norm, const Step& step) {

@@ -20,7 +20,7 @@ namespace storylm::train {
 struct StepResult {
   double loss = 0.0;       ///< mean over the target tokens of the whole step
   double grad_norm = 0.0;  ///< L2 norm of all gradients; 0 unless clip_grad_norm measured it
-  bool skipped = false;    ///< the gradients were not finite: nothing has changed
+  bool skipped = false;    ///< loss or gradients were not finite, or skip() was called: nothing has changed
 };
 
 /// Holds the StepState on the device, the model's training cache, and the number of steps begun. A loop reads
@@ -62,6 +62,13 @@ class Step {
   template <class Batch>
   requires requires(const Batch& batch) { batch.targets(); }
   void begin(const Batch& batch, double lr) { begin(batch.targets(), lr); }
+
+  /// Has the optimizer leave everything as it is in this step: for a loop that does not trust its gradients. Comes
+  /// after clip_grad_norm(), before the optimizer.
+  void skip() const {
+    const std::uint32_t yes = 1;
+    device().copy_from_host(&state()->skip, &yes, sizeof(yes));
+  }
 
   /// What forward and backward need for one micro-batch, in host memory or the device's. A batch in host memory is
   /// brought to the device by the first call, not by a second with the same batch.

@@ -18,6 +18,6 @@ struct kernel<op::clip, T> {
     const double factor = max_norm > 0.0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
     state->grad_norm = norm;
     state->clip = factor / state->loss_scale;
-    state->skip = std::isfinite(norm) ? 0U : 1U;
+    state->skip = std::isfinite(norm) && std::isfinite(state->loss_sum) ? 0U : 1U;
   }
 };

@@ -59,7 +59,8 @@ __global__ void __launch_bounds__(clip_threads)
   const double bound = max_norm / (norm + 1e-6);
   state->grad_norm = norm;
   state->clip = (max_norm > 0.0 && bound < 1.0 ? bound : 1.0) / state->loss_scale;
-  state->skip = norm <= std::numeric_limits<double>::max() ? 0U : 1U;
+  constexpr double largest = std::numeric_limits<double>::max();
+  state->skip = norm <= largest && std::abs(state->loss_sum) <= largest ? 0U : 1U;
 }
 
 }  // namespace cuda
