@@ -102,6 +102,49 @@ TEST_CASE("files that belong together appear when all are complete") {
   CHECK(read_bytes(folder / "b") == "2");
 }
 
+TEST_CASE("the file that is replaced stays as the predecessor, and the one before it goes") {
+  const TemporaryFolder folder;
+  const auto write = [&](const char* text) {
+    AtomicFile file(folder / "last");
+    file.write(std::string_view(text));
+    file.publish_keeping(folder / "previous");
+  };
+  write("1");
+  CHECK(read_bytes(folder / "last") == "1");
+  CHECK(files_in(folder) == 1);
+  write("2");
+  CHECK(read_bytes(folder / "last") == "2");
+  CHECK(read_bytes(folder / "previous") == "1");
+  write("3");
+  CHECK(read_bytes(folder / "last") == "3");
+  CHECK(read_bytes(folder / "previous") == "2");
+  CHECK(files_in(folder) == 2);
+
+  // Killed between the two renames: both names are the same file's, and nothing else is left behind by the next.
+  std::filesystem::remove(folder / "previous");
+  std::filesystem::create_hard_link(folder / "last", folder / "previous");
+  write_bytes(folder / ".previous.partial", "left behind");
+  write("4");
+  CHECK(read_bytes(folder / "last") == "4");
+  CHECK(read_bytes(folder / "previous") == "3");
+  CHECK(files_in(folder) == 2);
+
+  // Until the new one is complete, there are both.
+  {
+    AtomicFile file(folder / "last");
+    file.write(std::string_view("5"));
+    file.sync();
+    CHECK(read_bytes(folder / "previous") == "3");
+  }
+  CHECK(read_bytes(folder / "last") == "4");
+  CHECK(read_bytes(folder / "previous") == "3");
+  std::filesystem::remove(folder / "previous");
+  std::filesystem::create_directory(folder / "previous");
+  CHECK(contains(error_of<WriteError>([&] { write("6"); }), "cannot rename"));
+  CHECK(read_bytes(folder / "last") == "4");
+  CHECK(files_in(folder) == 2);
+}
+
 TEST_CASE("what cannot be written is said with the path and the reason") {
   const TemporaryFolder folder;
   CHECK(

@@ -171,6 +171,30 @@ TEST_CASE("a file of other objects or another model changes nothing, not even th
   CHECK(contains(refusal(folder, keep_all, wider), "d_ff is 24, expected 28"));
 }
 
+TEST_CASE("an object that earlier runs had not: their files leave it as it is, later ones must hold all of it") {
+  const TemporaryFolder folder;
+  Run run(3);
+  run.state().save(folder / "run");
+  Flag flag{.set = true};
+  Run other(4);
+  train::RunState state = other.state();
+  state.keep_if_stored("flag", flag);
+  state.load(folder / "run");
+  CHECK(other.everything() == run.everything());
+  CHECK(flag.set);
+  flag.set = false;
+  state.save(folder / "run");
+  flag.set = true;
+  state.load(folder / "run");
+  CHECK_FALSE(flag.set);
+  Counter counter;
+  const std::string message = refusal(folder, [&](Run& fresh, train::RunState& s) {
+    keep_all(fresh, s);
+    s.keep_if_stored("flag", counter);
+  });
+  CHECK(contains(message, "tensor run.flag.count is missing"));
+}
+
 TEST_CASE("a damaged file changes nothing, wherever the damage is") {
   const TemporaryFolder folder;
   Run run(3);

@@ -92,6 +92,16 @@ class AtomicFile {
     sync_folder();
   }
 
+  /// publish(), and the file that was there is from then on `predecessor`, in the same folder. An older predecessor
+  /// goes away when the new file is on the disk, and at each moment there is a whole file under the one name or the
+  /// other; where the file system has hard links, under the file's own name. @throws WriteError
+  void publish_keeping(const std::filesystem::path& predecessor) {
+    sync();
+    keep(predecessor);
+    rename();
+    sync_folder();
+  }
+
   /// Bytes appended so far.
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
@@ -149,6 +159,23 @@ class AtomicFile {
     expects_system<WriteError>(std::rename(temporary_.c_str(), path_.c_str()) == 0, op, "cannot rename ", temporary_,
                                " to ", path_);
     published_ = true;
+  }
+
+  /// Gives the file at path_, if there is one, the name `predecessor` too.
+  void keep(const std::filesystem::path& predecessor) const {
+    std::filesystem::path link = predecessor;
+    link.replace_filename("." + predecessor.filename().string() + ".partial");
+    ::unlink(link.c_str());  // what a killed process left
+    if (::link(path_.c_str(), link.c_str()) == 0) {
+      const bool renamed = std::rename(link.c_str(), predecessor.c_str()) == 0;
+      const int reason = errno;
+      ::unlink(link.c_str());  // still there when both names were the same file's already
+      errno = reason;
+      expects_system<WriteError>(renamed, op, "cannot rename ", link, " to ", predecessor);
+    } else if (errno != ENOENT) {  // no hard links here
+      expects_system<WriteError>(std::rename(path_.c_str(), predecessor.c_str()) == 0, op, "cannot rename ", path_,
+                                 " to ", predecessor);
+    }
   }
 
   void sync_folder() const {

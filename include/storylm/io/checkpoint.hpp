@@ -31,7 +31,7 @@
 
 namespace storylm::io {
 
-/// The version of the format that is written, and the newest that is read.
+/// The version of the format that is written, and the newest that is read. It is the only one so far.
 inline constexpr int checkpoint_format = 1;
 
 /// What a checkpoint says besides its tensors.
@@ -155,15 +155,16 @@ class CheckpointWriter {
   }
 
   /// Writes everything; an older file of that name is there until the new one is complete.
+  /// @param predecessor where not empty, the name that the older file has from then on
   /// @throws WriteError; ArgumentError when a tensor's name begins with an object's prefix
-  void save(const std::filesystem::path& path) const {
+  void save(const std::filesystem::path& path, const std::filesystem::path& predecessor = {}) const {
     for (const std::string& name : tensors_) {
       for (const std::string& prefix : prefixes_) {
         expects<ArgumentError>(!name.starts_with(prefix), op, "tensor ", shown_name(name),
                                " has the prefix of an object");
       }
     }
-    file_.save(path);
+    file_.save(path, predecessor);
   }
 
  private:

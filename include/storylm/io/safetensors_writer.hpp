@@ -63,8 +63,9 @@ class SafetensorsWriter {
   }
 
   /// Writes the file; it is there complete or not at all.
+  /// @param predecessor where not empty, the name that an older file of this name gets when the new one is complete
   /// @throws WriteError; ArgumentError when a name is not UTF-8 or a producer gives too few or too many bytes
-  void save(const std::filesystem::path& path) const {
+  void save(const std::filesystem::path& path, const std::filesystem::path& predecessor = {}) const {
     std::vector<std::size_t> order(tensors_.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     std::stable_sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
@@ -79,7 +80,7 @@ class SafetensorsWriter {
       const std::string text = header(order, hashes);  // as long as the draft: hashes have a fixed width
       file.overwrite(0, std::as_bytes(std::span(text)));
     }
-    file.publish();
+    predecessor.empty() ? file.publish() : file.publish_keeping(predecessor);
   }
 
  private:

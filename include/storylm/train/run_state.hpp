@@ -51,6 +51,12 @@ class RunState {
          .expect = [prefix, &object](const io::CheckpointReader& reader) { reader.expect(prefix, object); },
          .load = [prefix, &object](const io::CheckpointReader& reader) { reader.load(prefix, object); }});
   }
+  /// The same of an object that runs had not from the first: a file that holds nothing of it leaves it as it is.
+  template <Stateful S>
+  void keep_if_stored(std::string_view name, S& object) {
+    keep(name, object);
+    objects_.back().required = false;
+  }
   /// The vocabulary the model's ids belong to; load() refuses a checkpoint of another.
   void set_tokenizer_hash(std::uint64_t hash) { tokenizer_hash_ = hash; }
   /// Something that must be the same when the run goes on, such as the batch size. load() compares it.
@@ -60,14 +66,15 @@ class RunState {
   }
 
   /// Writes the file, complete or not at all. Call it between steps.
+  /// @param predecessor where not empty, the name that an older file of this name gets when the new one is complete
   /// @throws WriteError and the errors of CheckpointWriter
-  void save(const std::filesystem::path& path) const {
+  void save(const std::filesystem::path& path, const std::filesystem::path& predecessor = {}) const {
     io::CheckpointMetadata metadata = metadata_(tokenizer_hash_);
     for (const auto& [name, value, unrecorded] : expected_) metadata.more["run." + name] = value;
     io::CheckpointWriter writer(metadata);
     save_model_(writer);
     for (const Object& object : objects_) object.save(writer);
-    writer.save(path);
+    writer.save(path, predecessor);
   }
   /// Sets model and objects from the file: all of them, or none when it throws.
   /// @throws FormatError when it is damaged, of another shape, vocabulary or setting, or holds other objects
@@ -88,10 +95,13 @@ class RunState {
                            ", now it is ", value, ": go on with the same, or begin in another folder");
     }
     expect_model_(file);
-    for (const Object& object : objects_) object.expect(reader);
+    std::vector<const Object*> stored;
+    for (const Object& object : objects_)
+      if (object.required || holds(reader, object)) stored.push_back(&object);
+    for (const Object* object : stored) object->expect(reader);
     expect_no_other(reader);
     load_model_(file);
-    for (const Object& object : objects_) object.load(reader);
+    for (const Object* object : stored) object->load(reader);
   }
 
  private:
@@ -105,7 +115,14 @@ class RunState {
     std::function<void(io::CheckpointWriter&)> save;
     std::function<void(const io::CheckpointReader&)> expect;
     std::function<void(const io::CheckpointReader&)> load;
+    bool required = true;
   };
+
+  static bool holds(const io::CheckpointReader& reader, const Object& object) {
+    const auto tensors = reader.file().tensors();
+    return std::any_of(tensors.begin(), tensors.end(),
+                       [&](const io::StoredTensor& tensor) { return tensor.name.starts_with(object.prefix); });
+  }
 
   /// An object of the run that nobody takes would be lost without a word.
   void expect_no_other(const io::CheckpointReader& reader) const {
