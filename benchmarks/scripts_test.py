@@ -20,10 +20,12 @@ import unittest
 import xml.etree.ElementTree
 
 import compare_pytorch
+import compare_transformers
 import compile_time
 import report
 
 BIN = pathlib.Path()
+REFERENCE = pathlib.Path(__file__).resolve().parent.parent / "tests" / "reference" / "hugging_face"
 COMPILER = "c++"
 TINY = ["--preset", "story_tiny", "--batch", "2", "--length", "24", "--tokens", "12"]
 
@@ -38,7 +40,8 @@ if "--compile" in sys.argv:
 slow = "encoder" in sys.argv
 slow = slow or ("foreach" not in sys.argv and os.environ.get("THP_MEM_ALLOC_ENABLE") != "1")
 loss = float(os.environ["STAND_IN_LOSS"])
-print(json.dumps({{"ready": 1, "first_loss": loss, "memory_at_start": 1, "peak_memory": 10**9}}), flush=True)
+print(json.dumps({{"ready": 1, "first_loss": loss, "memory_at_start": 1, "peak_memory": 10**9,
+                  "mean_nll": loss, "load_seconds": 1, "load_memory": 10**9, "batch": 4}}), flush=True)
 for line in sys.stdin:
     rate = 5.0 if slow else 10.0
     print(json.dumps({{"tokens_per_second": rate, "peak_memory": 10**9, "first_loss": loss}}), flush=True)
@@ -176,14 +179,26 @@ class Targets(unittest.TestCase):
         self.assertIn("at least 1.6 x | 1.70 x | yes |", text)
 
 
-class Programs(unittest.TestCase):
+class WithPrograms(unittest.TestCase):
+    PROGRAMS = ()
+
     def setUp(self):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.folder = pathlib.Path(temporary.name)
-        for name in ("cpu_training", "cpu_generation"):
+        for name in self.PROGRAMS:
             if not (BIN / name).exists():
                 self.skipTest(f"{name} is not built")
+
+    def stand_in(self):
+        path = self.folder / "python"
+        path.write_text(STAND_IN.format(python=sys.executable))
+        path.chmod(0o755)
+        return path
+
+
+class Programs(WithPrograms):
+    PROGRAMS = ("cpu_training", "cpu_generation")
 
     def training(self, **options):
         command = [BIN / "cpu_training"]
@@ -227,12 +242,6 @@ class Programs(unittest.TestCase):
             self.assertEqual(own[length:], [0] * (128 - length))
         self.assertGreater(len(lengths), 1)
 
-    def stand_in(self):
-        path = self.folder / "python"
-        path.write_text(STAND_IN.format(python=sys.executable))
-        path.chmod(0o755)
-        return path
-
     def compare(self, *more):
         output = self.folder / "result.json"
         said = io.StringIO()
@@ -267,6 +276,47 @@ class Programs(unittest.TestCase):
         code, said, _ = self.compare("--only", "training", "--quick", "--settings", "default")
         self.assertEqual(code, 2)
         self.assertIn("not the same model or batches", said)
+
+
+class Transformers(WithPrograms):
+    """compare_transformers.py: the folder is one of the tests', in the place of one that transformers would make."""
+
+    PROGRAMS = ("cpu_hugging_face",)
+
+    def measure(self, loss):
+        os.environ["STAND_IN_LOSS"] = str(loss)
+        if not (self.folder / "llama_160m_default").exists():
+            shutil.copytree(REFERENCE / "llama", self.folder / "llama_160m_default")
+        said, output = io.StringIO(), self.folder / "transformers.json"
+        command = ["compare_transformers.py", "--bin", BIN, "--python", self.stand_in(), "--work", self.folder, "--output", output]
+        command += ["--shapes", "llama_160m", "--dtypes", "float32", "--rounds", "3", "--length", "40", "--threads", "2", "--no-page"]
+        arguments, sys.argv = sys.argv, [str(part) for part in command]
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                code = compare_transformers.main()
+        finally:
+            sys.argv = arguments
+        return code, said.getvalue(), report.load(output)
+
+    def test_folders(self):
+        ours = self.folder / "ours.json"
+        subprocess.run([BIN / "cpu_hugging_face", "--folder", REFERENCE / "llama", "--stories", "32", "--length", "40",
+                        "--repeats", "1", "--json", ours], check=True, capture_output=True)
+        code, said, results = self.measure(json.loads(ours.read_text())["mean_nll"])
+        self.assertEqual(code, 0, said)
+        self.assertEqual([row["task"] for row in results["rows"]], ["scoring", "writing"])
+        for row in results["rows"]:
+            self.assertEqual(row["programs"]["transformers"]["all_tokens_per_second"], [5.0] * 3)
+            self.assertAlmostEqual(row["ratio"], row["programs"]["storylm"]["tokens_per_second"] / 5.0, delta=0.01 * row["ratio"])
+            self.assertGreater(row["share_of_best"], 0.0)
+        text = compare_transformers.page_text(results)
+        self.assertIn("| Llama, 160 million | float32 | scoring | 2 |", text)
+        self.assertIn("transformers 0.0-stand-in", text)
+
+    def test_another_model_is_noticed(self):
+        code, said, results = self.measure(1.0)
+        self.assertEqual((code, results), (1, {}))
+        self.assertIn("the mean losses are", said)
 
 
 class CompileTime(unittest.TestCase):
@@ -304,7 +354,7 @@ class CompileTime(unittest.TestCase):
 class Page(unittest.TestCase):
     def test_has_room_for_what_the_scripts_write(self):
         text = report.PAGE.read_text(encoding="utf-8")
-        for section in ("compare_pytorch", "compile_time"):
+        for section in ("compare_pytorch", "compare_transformers", "compile_time"):
             self.assertEqual(len(re.findall(f"<!-- {section}: (?:begin|end) -->", text)), 2)
 
 
