@@ -58,6 +58,19 @@ TEST_CASE("assign sets master and value, the value being the master rounded") {
   CHECK(read == std::vector<float>{1e-3F, 0.1F, 0.2F});
 }
 
+TEST_CASE("values that are rounded already are taken bit for bit; the master becomes what they are") {
+  const std::vector<bf16> rounded = {bf16(0.1F), bf16(-3.0F)};
+  for (const bool master : {true, false}) {
+    Bound<bf16> b({2, 3}, master);
+    b.parameter.assign_part(3, rounded);
+    CHECK(b.values.to_host()[3] == rounded[0]);
+    CHECK(b.values.to_host()[4] == rounded[1]);
+    CHECK(b.parameter.to_host() ==
+          std::vector<float>{0, 0, 0, static_cast<float>(rounded[0]), static_cast<float>(rounded[1]), 0});
+    CHECK_THROWS_AS(b.parameter.assign_part(5, rounded), ShapeError);
+  }
+}
+
 TEST_CASE("without a master, as in inference, the rounded value is read") {
   Bound<bf16> b({2}, false);
   b.parameter.assign(std::vector<float>{1.0F / 3.0F, 2.0F});
