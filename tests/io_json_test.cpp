@@ -4,8 +4,10 @@
 /// @brief JSON: what is refused and where, typed fields, numbers that survive text.
 #include <bit>
 #include <cstdint>
+#include <iomanip>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -141,4 +143,21 @@ TEST_CASE("odd strings come through, and messages stay on one line") {
   CHECK(io::get<std::string>(io::as_object(io::parse_json(io::json_text({{"k", text}})), "c"), "k", "c") == text);
   CHECK(io::quoted(text) == "\"a\\x00b\\x0a\\\"\\\\\xC3\xA4\\x7f\"");
   CHECK(io::quoted(std::string(200, 'x')) == "\"" + std::string(80, 'x') + "...\"");
+}
+
+TEST_CASE("text in messages is escaped and cut, beside std::quoted too") {
+  using storylm::io::quoted;
+  std::string text = "a\"b\\c\n\x7F";
+  const std::string expected = "\"a\\\"b\\\\c\\x0a\\x7f\"";
+  // Unqualified, the argument's namespace is searched as well: std::quoted must not be the better match.
+  const std::string of_variable = quoted(text);
+  const std::string of_constant = quoted(std::as_const(text));
+  const std::string of_literal = quoted("a\"b\\c\n\x7F");
+  const std::string of_view = quoted(std::string_view(text));
+  CHECK(of_variable == expected);
+  CHECK(of_constant == expected);
+  CHECK(of_literal == expected);
+  CHECK(of_view == expected);
+  const std::string long_one = quoted(std::string(1000, 'x'));
+  CHECK(long_one == '"' + std::string(80, 'x') + "...\"");
 }

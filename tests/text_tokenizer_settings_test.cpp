@@ -47,6 +47,13 @@ TEST_CASE("damaged settings are refused with the file and the byte") {
   CHECK(contains(refused("{\"format\": [1]}"), "expected a string, a number or a boolean"));
   CHECK(contains(refused("{\"a\\u0041\": 1}"), "a string without escapes"));
   CHECK(contains(refused("{} x"), "expected the end of the file"));
+  CHECK(contains(refused("{\"lowercase\": true, \"lowercase\": false}"), "the key \"lowercase\" stands there twice"));
+  CHECK(contains(refused("{\"format\": \"a\nb\"}"), "a control character in a string"));
+  CHECK(contains(refused("{\"format\": \"" + std::string(10000, 'a') + "\"}"), "a string that is too long"));
+  CHECK(contains(refused("{\"format\": " + std::string(10000, '1') + "}"), "a number that is too long"));
+  std::string many = "{";
+  for (int i = 0; i < 65; ++i) many += "\"" + std::to_string(i) + "\": 1, ";
+  CHECK(contains(refused(many + "}"), "there are too many fields"));
   const std::string whole = to_json({.lowercase = true, .model_hash = 7});
   for (std::size_t length = 0; length + 2 < whole.size(); ++length) {
     CAPTURE(length);

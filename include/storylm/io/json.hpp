@@ -24,6 +24,7 @@
 
 #include <storylm/core/error.hpp>
 #include <storylm/detail/file_descriptor.hpp>
+#include <storylm/detail/quoted.hpp>
 
 namespace storylm::io {
 
@@ -42,21 +43,13 @@ struct JsonSource {
 };
 
 /// `text` as a message may show it: in quotes, control characters escaped, at most about 80 characters.
-[[nodiscard]] inline std::string quoted(std::string_view text) {
-  constexpr std::size_t longest = 80;
-  std::string shown = "\"";
-  for (const char c : text.substr(0, longest)) {
-    const auto code = static_cast<unsigned char>(c);
-    if (code < 0x20U || code == 0x7FU) {
-      constexpr std::string_view digits = "0123456789abcdef";
-      ((shown += "\\x") += digits[code >> 4U]) += digits[code & 15U];
-    } else {
-      if (c == '"' || c == '\\') shown += '\\';
-      shown += c;
-    }
-  }
-  return shown += text.size() > longest ? "...\"" : "\"";
-}
+[[nodiscard]] inline std::string quoted(std::string_view text) { return detail::quoted(text); }
+/// The same: where <iomanip> is included, std::quoted, which escapes nothing, would be found and be the better match.
+[[nodiscard]] inline std::string quoted(const std::string& text) { return detail::quoted(text); }
+/// The same.
+[[nodiscard]] inline std::string quoted(std::string& text) { return detail::quoted(text); }
+/// The same.
+[[nodiscard]] inline std::string quoted(const char* text) { return detail::quoted(text); }
 
 }  // namespace storylm::io
 
@@ -132,7 +125,7 @@ class JsonHandler {
     } else if (code == std::errc::result_out_of_range && std::abs(value) < 1.0) {
       value = std::copysign(0.0, value);
     } else {
-      return refuse("a number is too large: " + io::quoted({text.data(), text.size()}), error);
+      return refuse("a number is too large: " + io::quoted(std::string_view(text.data(), text.size())), error);
     }
     values_.push_double(value);
     return count(error);
@@ -200,7 +193,7 @@ namespace storylm::io {
 
 /// What a value is, as messages say it: scalars as they are, the rest by kind.
 [[nodiscard]] inline std::string describe(const boost::json::value& value) {
-  if (const auto* text = value.if_string()) return quoted({text->data(), text->size()});
+  if (const auto* text = value.if_string()) return quoted(std::string_view(text->data(), text->size()));
   if (const auto* items = value.if_array()) return "an array of " + std::to_string(items->size());
   if (value.is_object()) return "an object";
   return json_text(value);

@@ -3,6 +3,7 @@
 /// @brief The small JSON file beside a tokenizer's model: what was done to the text before the model saw it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -53,6 +54,8 @@ class FlatJson {
     if (peek() != '}') {
       do {
         std::string key = string();
+        require(values_.size() < max_values, "there are too many fields");
+        require(!find(key).has_value(), "the key \"" + key + "\" stands there twice");
         expect(':');
         values_.emplace_back(std::move(key), value());
       } while (accept(','));
@@ -70,6 +73,9 @@ class FlatJson {
   }
 
  private:
+  static constexpr std::size_t max_values = 64;
+  static constexpr std::size_t max_bytes = 200;  // of a string or a number
+
   void require(bool ok, std::string_view reason) const {
     expects<FormatError>(ok, "TokenizerSettings", path_, " at byte ", at_, ": ", reason);
   }
@@ -87,8 +93,12 @@ class FlatJson {
     expect('"');
     const std::size_t end = text_.find_first_of("\"\\", at_);
     require(end != std::string_view::npos && text_[end] == '"', "expected a string without escapes");
-    const std::size_t begin = std::exchange(at_, end + 1);
-    return std::string(text_.substr(begin, end - begin));
+    const std::string_view found = text_.substr(at_, end - at_);
+    const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == '\x7F'; };
+    require(std::none_of(found.begin(), found.end(), control), "a control character in a string");
+    require(found.size() <= max_bytes, "a string that is too long");  // messages show what they find
+    at_ = end + 1;
+    return std::string(found);
   }
   std::string value() {
     if (peek() == '"') {
@@ -100,6 +110,7 @@ class FlatJson {
     const std::string_view word = text_.substr(at_, end - at_);
     require(word.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789+-.E") == std::string_view::npos,
             "expected a string, a number or a boolean");
+    require(word.size() <= max_bytes, "a number that is too long");
     at_ = end;
     return std::string(word);
   }
