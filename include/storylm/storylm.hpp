@@ -110,18 +110,24 @@
 #include <storylm/data/stories_parallel.hpp>
 #include <storylm/io/checkpoint.hpp>
 #include <storylm/io/config_json.hpp>
+#include <storylm/io/gguf_export.hpp>
+#include <storylm/io/gguf_writer.hpp>
 #include <storylm/io/hugging_face.hpp>
 #include <storylm/io/hugging_face_config.hpp>
+#include <storylm/io/hugging_face_export.hpp>
 #include <storylm/io/hugging_face_fields.hpp>
 #include <storylm/io/hugging_face_shards.hpp>
 #include <storylm/io/json.hpp>
 #include <storylm/io/model_file.hpp>
 #include <storylm/io/model_parts.hpp>
+#include <storylm/io/model_tensors.hpp>
 #include <storylm/io/names.hpp>
 #include <storylm/io/safetensors.hpp>
 #include <storylm/io/safetensors_file.hpp>
 #include <storylm/io/safetensors_writer.hpp>
+#include <storylm/io/sentencepiece_model.hpp>
 #include <storylm/io/tokenizer_files.hpp>
+#include <storylm/io/tokenizer_json.hpp>
 #include <storylm/train/run_state.hpp>
 #endif
 

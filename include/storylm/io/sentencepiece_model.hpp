@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// @brief What a SentencePiece .model file says, read without SentencePiece: pieces, scores, kinds, the normaliser.
+///
+/// The file is a protocol buffer, sentencepiece_model.proto of https://github.com/google/sentencepiece; the wire format
+/// is https://protobuf.dev/programming-guides/encoding. Fields that nobody here needs are skipped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <storylm/core/dtype.hpp>
+#include <storylm/core/error.hpp>
+
+namespace storylm::io {
+
+/// What a piece is; the numbers are those of the file, and of GGUF's token types.
+enum class PieceKind : std::uint8_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+/// One token of a vocabulary.
+struct Piece {
+  std::string text;                    ///< UTF-8 in which U+2581 is a space; "<0x41>" for a byte
+  float score = 0.0F;                  ///< the higher, the earlier it is merged
+  PieceKind kind = PieceKind::normal;  ///< what it stands for
+};
+
+/// How text is cut into pieces.
+enum class PieceModel : std::uint8_t { unigram = 1, bpe = 2, word = 3, character = 4 };
+
+/// A tokenizer as its .model file describes it.
+struct SentencePieceModel {
+  std::vector<Piece> pieces = {};          ///< by id
+  PieceModel model = PieceModel::unigram;  ///< of the trainer
+  std::string charsmap = {};               ///< the compiled rules that text goes through first; empty: none
+  bool add_dummy_prefix = true;            ///< text begins with a space
+  bool remove_extra_whitespaces = true;    ///< spaces at both ends go, runs of them become one
+  bool escape_whitespaces = true;          ///< a space is U+2581
+  bool space_is_suffix = false;            ///< pieces end in the space, not begin with it
+  token_t unk = -1;                        ///< stands for what the vocabulary cannot spell; -1: there is none
+  token_t bos = -1;                        ///< begins a text; -1: there is none
+  token_t eos = -1;                        ///< ends a text; -1: there is none
+  token_t pad = -1;                        ///< fills up; -1: there is none
+
+  /// True when characters that no piece has are spelt in bytes.
+  [[nodiscard]] bool has_bytes() const {
+    for (const Piece& piece : pieces) {
+      if (piece.kind == PieceKind::byte) return true;
+    }
+    return false;
+  }
+};
+
+}  // namespace storylm::io
+
+namespace storylm::detail {
+
+/// One field of a protocol buffer.
+struct ProtoField {
+  std::uint64_t number = 0;
+  std::uint64_t value = 0;  // of a varint or four or eight bytes
+  std::string_view bytes;   // of a string or a message
+};
+
+/// Walks over the fields of a message.
+class ProtoReader {
+ public:
+  ProtoReader(std::string_view bytes, std::string_view name) : bytes_(bytes), name_(name) {}
+
+  /// The next field, false at the end. @throws FormatError
+  bool next(ProtoField& field) {
+    if (at_ == bytes_.size()) return false;
+    const std::uint64_t key = varint();
+    field = {.number = key >> 3U, .value = 0, .bytes = {}};
+    switch (key & 7U) {
+      case 0:
+        field.value = varint();
+        break;
+      case 1:
+        field.value = little_endian(8);
+        break;
+      case 2:
+        field.bytes = take(varint());
+        break;
+      case 5:
+        field.value = little_endian(4);
+        break;
+      default:
+        require(false, "a field of unknown kind");
+    }
+    return true;
+  }
+
+ private:
+  void require(bool ok, std::string_view what) const {
+    expects<FormatError>(ok, "SentencePieceModel", name_, " is no SentencePiece model: ", what, " at byte ", at_,
+                         " of ", bytes_.size());
+  }
+  std::string_view take(std::uint64_t count) {
+    require(count <= bytes_.size() - at_, "something is cut off");
+    const std::string_view taken = bytes_.substr(at_, static_cast<std::size_t>(count));
+    at_ += taken.size();
+    return taken;
+  }
+  std::uint64_t little_endian(std::size_t count) {
+    const std::string_view taken = take(count);
+    std::uint64_t value = 0;
+    for (std::size_t i = count; i-- > 0;) value = value << 8U | static_cast<unsigned char>(taken[i]);
+    return value;
+  }
+  std::uint64_t varint() {
+    std::uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+      const auto byte = static_cast<unsigned char>(take(1)[0]);
+      value |= std::uint64_t{byte & 0x7FU} << shift;
+      if (byte < 0x80) return value;
+    }
+    require(false, "a number of more than 64 bits");
+    return 0;
+  }
+
+  std::string_view bytes_;
+  std::string_view name_;
+  std::size_t at_ = 0;
+};
+
+inline float float_of_bits(std::uint64_t bits) {
+  const auto low = static_cast<std::uint32_t>(bits);
+  float value = 0.0F;
+  std::memcpy(&value, &low, sizeof(value));
+  return value;
+}
+
+inline io::Piece read_piece(std::string_view message, std::string_view name) {
+  io::Piece piece;
+  ProtoReader fields(message, name);
+  for (ProtoField field; fields.next(field);) {
+    if (field.number == 1) piece.text = std::string(field.bytes);
+    if (field.number == 2) piece.score = float_of_bits(field.value);
+    if (field.number == 3) {
+      expects<FormatError>(field.value >= 1 && field.value <= 6, "SentencePieceModel", name, ": a piece is of kind ",
+                           field.value, ", expected 1 to 6");
+      piece.kind = static_cast<io::PieceKind>(field.value);
+    }
+  }
+  return piece;
+}
+
+}  // namespace storylm::detail
+
+namespace storylm::io {
+
+/// @param bytes of a .model file
+/// @param name what errors call it
+/// @throws FormatError when they are not a SentencePiece model
+[[nodiscard]] inline SentencePieceModel read_sentencepiece_model(std::string_view bytes, std::string_view name) {
+  SentencePieceModel model;
+  std::string unk = "<unk>", bos = "<s>", eos = "</s>", pad = "<pad>";  // what the format says when the file does not
+  detail::ProtoReader fields(bytes, name);
+  for (detail::ProtoField field; fields.next(field);) {
+    detail::ProtoReader inner(field.bytes, name);
+    detail::ProtoField part;
+    if (field.number == 1) model.pieces.push_back(detail::read_piece(field.bytes, name));
+    while (field.number == 2 && inner.next(part)) {  // how it was trained
+      if (part.number == 3) {
+        expects<FormatError>(part.value >= 1 && part.value <= 4, "SentencePieceModel", name, ": its model is of type ",
+                             part.value, ", expected 1 to 4");
+        model.model = static_cast<PieceModel>(part.value);
+      }
+      if (part.number == 24) model.space_is_suffix = part.value != 0;
+      if (part.number == 45) unk = std::string(part.bytes);
+      if (part.number == 46) bos = std::string(part.bytes);
+      if (part.number == 47) eos = std::string(part.bytes);
+      if (part.number == 48) pad = std::string(part.bytes);
+    }
+    while (field.number == 3 && inner.next(part)) {  // the normaliser
+      if (part.number == 2) model.charsmap = std::string(part.bytes);
+      if (part.number == 3) model.add_dummy_prefix = part.value != 0;
+      if (part.number == 4) model.remove_extra_whitespaces = part.value != 0;
+      if (part.number == 5) model.escape_whitespaces = part.value != 0;
+    }
+  }
+  expects<FormatError>(!model.pieces.empty(), "SentencePieceModel", name, " is no SentencePiece model: no pieces");
+  for (std::size_t id = 0; id < model.pieces.size(); ++id) {
+    const Piece& piece = model.pieces[id];
+    const auto token = static_cast<token_t>(id);
+    if (piece.kind == PieceKind::unknown && piece.text == unk) model.unk = token;
+    if (piece.kind != PieceKind::control) continue;
+    if (piece.text == bos) model.bos = token;
+    if (piece.text == eos) model.eos = token;
+    if (piece.text == pad) model.pad = token;
+  }
+  return model;
+}
+
+}  // namespace storylm::io
