@@ -176,6 +176,35 @@ TEST_CASE("--bos, --context, --stride and --transformers-compatible arrive") {
   CHECK(std::abs(ratio - 1.0) < 1e-2);
 }
 
+TEST_CASE("folders: from text to the perplexity of transformers' guide, with the tokenizer and the BOS of each") {
+  const std::filesystem::path reference = std::filesystem::path(STORYLM_TEST_DIR) / "reference";
+  const auto document = io::read_json(reference / "perplexity.json").as_object();
+  const TemporaryFolder folder;
+  std::string text;
+  for (const auto& story : document.at("texts").as_array())
+    text += (text.empty() ? "" : "<|endoftext|>\n") + std::string(story.as_string().c_str()) + "\n";
+  write_bytes(folder / "texts.txt", text);
+  const std::string output = " --json '" + (folder / "scores.json").string() + "' --input '" +
+                             (folder / "texts.txt").string() + "' --transformers-compatible ";
+  for (const std::string name : {"gpt2", "llama", "mistral"}) {
+    CAPTURE(name);
+    const auto& texts = document.at("models").at(name).at("texts").as_object();
+    for (const auto& wanted : texts.at("cases").as_array()) {
+      const auto number = [&](const char* key) { return std::to_string(wanted.at(key).to_number<int>()); };
+      const Result result = judge("--judge '" + (reference / "hugging_face" / name).string() + "'" + output +
+                                  "--context " + number("context") + " --stride " + number("stride"));
+      CAPTURE(result.err);
+      REQUIRE(result.code == 0);
+      const auto scores = io::read_json(folder / "scores.json").as_object();
+      CHECK(scores.at("policy").at("bos").as_bool() == texts.at("bos").as_bool());
+      CHECK(file_of(scores, 0).at("tokens").to_number<int>() == wanted.at("n_tokens").to_number<int>());
+      CHECK(file_of(scores, 0).at("perplexity").to_number<double>() ==
+            doctest::Approx(wanted.at("perplexity").to_number<double>()).epsilon(1e-5));
+    }
+  }
+  CHECK(contains(judge("--judge '" + (reference / "hugging_face/gpt2").string() + "'" + output).out, "no BOS"));
+}
+
 TEST_CASE("bits per byte are of what is predicted: without BOS, not of the first token") {
   const auto vocabulary = SentencePieceTokenizer::load(made_folder() / "run/bpe.model");
   const auto with = program::judge_story(vocabulary, stories[0], true);

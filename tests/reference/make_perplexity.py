@@ -12,6 +12,9 @@ make_hugging_face.py writes (default: hugging_face beside this script). For each
                           carried on over the stories: nll_sum, n_tokens, perplexity
   plain                   every token predicted once, computed in float64 from the definition: tokens and nll of each
                           story, mean_nll, perplexity, perplexity_over_stories, standard_error
+
+and `texts`, what the guide says of `texts` of the document with the folder's own tokenizer and its habits: bos, and of
+each context and stride nll_sum, n_tokens, perplexity.
 """
 
 import argparse
@@ -25,6 +28,15 @@ import transformers
 
 LENGTHS = [2, 17, 40, 0, 90, 1, 700, 61, 16, 24]
 SHAPES = [(0, 0), (16, 8), (16, 16), (17, 1), (24, 23), (33, 11)]  # context and stride; 0: max_len and half of it
+
+
+TEXTS = [
+    "Once upon a time there was a small girl named Lily. She had a red ball, a blue hat and a very big dog who ran fast.",
+    "Tom slept.\nThen he was happy.",
+    "The caf\u00e9 had 25 cakes; \u9f8d ate \u00bd of them \U0001f409!",
+    "A",
+]
+TEXT_SHAPES = [(0, 0), (24, 12), (24, 5)]
 
 
 def guide(model, sequences, max_length, stride):
@@ -96,7 +108,8 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default=here / "perplexity.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    document = {"torch_version": torch.__version__, "transformers_version": transformers.__version__, "models": {}}
+    versions = {"torch_version": torch.__version__, "transformers_version": transformers.__version__}
+    document = {**versions, "texts": TEXTS, "models": {}}
     for name in ("gpt2", "llama", "mistral"):
         model = transformers.AutoModelForCausalLM.from_pretrained(arguments.models / name, dtype=torch.float32).eval()
         exact = transformers.AutoModelForCausalLM.from_pretrained(arguments.models / name, dtype=torch.float64).eval()
@@ -121,7 +134,20 @@ def main():
                         "plain": plain(exact, sequences, context, stride),
                     }
                 )
-        document["models"][name] = {"bos_id": bos_id, "stories": stories, "cases": cases}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.models / name)
+        encoded = [tokenizer(text).input_ids for text in TEXTS]
+        texts = []
+        for context, stride in TEXT_SHAPES:
+            context = context or config.max_position_embeddings
+            stride = stride or context // 2
+            guided = guide(model, [sequence for sequence in encoded if len(sequence) > 1], context, stride)
+            texts.append({"context": context, "stride": stride, **guided})
+        document["models"][name] = {
+            "bos_id": bos_id,
+            "stories": stories,
+            "cases": cases,
+            "texts": {"bos": encoded[0][0] == tokenizer.bos_token_id, "cases": texts},
+        }
     arguments.output.write_text(json.dumps(document, separators=(",", ":")).replace('{"context"', '\n{"context"') + "\n")
     print(f"{arguments.output}: {arguments.output.stat().st_size} bytes")
 
