@@ -48,6 +48,10 @@ struct TrainFlags {
   double dropout = 0.1;
   double clip_norm = 1.0;
   double checkpoint_minutes = 10.0;
+  storylm::index_t max_skipped_steps = 100;
+  double spike_threshold = 0.0;
+  storylm::index_t spike_window = 100;
+  std::filesystem::path resume_from;
   std::uint64_t seed = 1;
   std::string prompt = "Once upon a time ";
   ComputeFlags compute;
@@ -73,6 +77,17 @@ struct TrainFlags {
            "--checkpoint-minutes", checkpoint_minutes,
            "minutes from one checkpoint_last to the next, which comes at a validation in any case; 0: only there")
         ->capture_default_str();
+    app.add_option("--resume-from", resume_from,
+                   "go on from this checkpoint of the run, and not from checkpoint_last; what came after it is redone");
+    app.add_option("--max-skipped-steps", max_skipped_steps,
+                   "give up after that many skipped steps in a row; 0: never. Steps whose loss or gradients are not "
+                   "finite are skipped")
+        ->capture_default_str();
+    app.add_option("--spike-threshold", spike_threshold,
+                   "skip steps whose loss or gradient norm lies that many standard deviations above the mean of those "
+                   "before; 0: none")
+        ->capture_default_str();
+    app.add_option("--spike-window", spike_window, "how many steps before are compared with")->capture_default_str();
     app.add_option("--seed", seed, "of initial values, split, shuffling, dropout and samples")->capture_default_str();
     app.add_option("--prompt", prompt, "how the sample story at a validation begins")->capture_default_str();
     compute.add_to(app);
@@ -99,11 +114,19 @@ struct TrainFlags {
     in_range("--batch-size", batch_size, 1, most);
     in_range("--micro-tokens", tokens_at_once(), 1, most);
     in_range("--validate-every", validate_every, 1, most);
+    in_range("--max-skipped-steps", max_skipped_steps, 0, most);
+    in_range("--spike-window", spike_window, 2, 1'000'000);
     require(lr > 0.0 && std::isfinite(lr), "--lr must be positive", lr);
     require(dropout >= 0.0 && dropout < 1.0, "--dropout must be in [0, 1)", dropout);
     require(clip_norm >= 0.0, "--clip-norm must not be negative", clip_norm);
     require(checkpoint_minutes >= 0.0, "--checkpoint-minutes must not be negative", checkpoint_minutes);
+    require(spike_threshold >= 0.0, "--spike-threshold must not be negative", spike_threshold);
     compute.check();
+  }
+
+  /// In words.
+  [[nodiscard]] std::string spike_guard() const {
+    return spike_threshold == 0.0 ? "off" : number(spike_threshold) + " of " + std::to_string(spike_window);
   }
 
   /// One of what every bit of a result depends on.
@@ -123,7 +146,8 @@ struct TrainFlags {
             {"seed", std::to_string(seed)},
             {"device", compute.on_cuda() ? "cuda" : "cpu", "cpu"},
             {"dtype", compute.dtype, "float32"},
-            {"tf32", compute.tf32 ? "on" : "off", "off"}};
+            {"tf32", compute.tf32 ? "on" : "off", "off"},
+            {"spike_guard", spike_guard(), "off"}};
   }
 };
 

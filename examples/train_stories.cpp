@@ -4,8 +4,9 @@
 //
 //   train_stories --data-dir data/ --run-dir run/ --model story_24m
 //
-// The run folder: checkpoint_last.safetensors, checkpoint_best.safetensors, metrics.jsonl, train.log, loss.svg, and
-// copies of the tokenizer. The loop at the end is the reference system's; everything it is made of is the library's.
+// The run folder: checkpoint_last.safetensors and the one before it, checkpoint_best.safetensors, metrics.jsonl,
+// train.log, loss.svg, and copies of the tokenizer. The loop at the end is the reference system's; everything it is
+// made of is the library's.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -28,6 +29,7 @@
 #include <storylm/data/loader.hpp>
 #include <storylm/data/token_file.hpp>
 #include <storylm/detail/atomic_file.hpp>
+#include <storylm/detail/hash.hpp>
 #include <storylm/evaluate/loss.hpp>
 #include <storylm/generate/generator.hpp>
 #include <storylm/kernels/kernel.hpp>
@@ -45,6 +47,7 @@
 #include <storylm/train/progress.hpp>
 #include <storylm/train/recordings.hpp>
 #include <storylm/train/run_state.hpp>
+#include <storylm/train/spike_guard.hpp>
 #include <storylm/train/step.hpp>
 
 #include "devices.hpp"
@@ -95,6 +98,8 @@ struct GivenStep {
   index_t epoch = 0;   // from 1
   index_t tokens = 0;  // target tokens
   Clock::time_point start;
+  std::vector<std::uint32_t> stories;  // of the data
+  std::optional<train::SpikeScores> spike;
 };
 
 /// Stands where the dtype needs no loss scale.
@@ -118,6 +123,7 @@ class Training {
         optimizer_(model_.parameters()),
         scaler_(model_.parameters()),
         schedule_({.lr = flags.lr, .factor = 0.3, .patience = 10}),
+        guard_({.threshold = flags.spike_threshold, .window = flags.spike_window}),
         loader_(data.tokens, loader_options(flags, tokenizer_, data.tokens), Split::train),
         validation_(data.tokens, loader_options(flags, tokenizer_, data.tokens), Split::validation),
         step_(model_, loader_.capacity(), flags.seed),
@@ -135,24 +141,33 @@ class Training {
     state_.keep("history", history_);
     state_.keep("metrics", metrics_);
     state_.keep("unwritten_step", unwritten_);
+    state_.keep_if_stored("spike_guard", guard_);  // runs began without these two once
+    state_.keep_if_stored("skipped_steps", skipped_);
     if constexpr (scales_loss) state_.keep("grad_scaler", scaler_);
     if (AlgorithmTable* table = algorithm_table(device_)) state_.keep("algorithms", *table);
     state_.set_tokenizer_hash(tokenizer_.hash());
     for (const auto& [name, value, unrecorded] : flags_.settings()) state_.expect(name, value, unrecorded);
+    const std::string content = detail::hash_text(data.tokens.fingerprint());
+    state_.expect("stories.tokens", content, content);  // where it is not recorded, the loader's cursor knows
   }
 
   /// Runs to the end or to a signal; returns the exit code.
   int run() {
     begin();
     if (unwritten_.tokens > 0) finish_step();
-    while (steps() < total_steps_ && program::stop_signal == 0) {
+    while (steps() < total_steps_ && program::stop_signal == 0 && !gives_up()) {
       give_step();
-      settle(validates(steps()) || checkpoint_is_due() ? 0 : steps_ahead);
+      settle(validates(steps()) || checkpoint_is_due() || guard_.on() ? 0 : steps_ahead);
     }
     settle(0);
+    if (gives_up()) {
+      say("gives up: the last " + std::to_string(skipped_.in_a_row()) + " steps were skipped; " + last_checkpoint());
+      return program::exit_failure;
+    }
     if (program::stop_signal != 0) {
-      if (!saved_) save_last();
-      say("stopped by a signal after step " + std::to_string(steps()) + "; start again to go on");
+      if (!saved_ && skipped_.in_a_row() == 0) save_last();
+      say("stopped by a signal after step " + std::to_string(steps()) + "; start again to go on" +
+          (saved_ ? "" : "; steps are being skipped: " + last_checkpoint()));
       return program::stopped_exit_code();
     }
     const bool measured = history_.best_step() >= 0;
@@ -160,6 +175,7 @@ class Training {
         (measured ? ", best validation loss " + fixed(history_.best(), 4) + " at step " +
                         std::to_string(history_.best_step())
                   : std::string()) +
+        (skipped_.total() > 0 ? ", " + std::to_string(skipped_.total()) + " skipped" : "") +
         "; more with a larger --epochs or --max-steps");
     return 0;
   }
@@ -202,19 +218,34 @@ class Training {
   [[nodiscard]] bool checkpoint_is_due() const {
     return flags_.checkpoint_minutes > 0.0 && seconds_since(last_save_) / 60.0 >= flags_.checkpoint_minutes;
   }
+  [[nodiscard]] bool gives_up() const {
+    return flags_.max_skipped_steps > 0 && skipped_.in_a_row() >= flags_.max_skipped_steps;
+  }
+  [[nodiscard]] std::string last_checkpoint() const {
+    if (!saved_step_) return "there is no checkpoint yet";
+    return folder_.file(last_name).string() + " is that of step " + std::to_string(*saved_step_);
+  }
   void say(const std::string& text) { folder_.say(progress_, text); }
 
   void begin() {
-    const std::filesystem::path last = folder_.file("checkpoint_last.safetensors");
-    const bool goes_on = std::filesystem::exists(last);
-    if (goes_on) state_.load(last);
+    const bool chosen = !flags_.resume_from.empty();
+    const std::filesystem::path from = chosen ? flags_.resume_from : folder_.file(last_name);
+    const bool goes_on = chosen || std::filesystem::exists(from);
+    if (goes_on) {
+      program::load_checkpoint(state_, from, folder_);
+    } else {
+      program::expect_no_checkpoint(folder_);
+    }
     folder_.keep(tokenizer_, goes_on);
     metrics_.open();
-    saved_ = goes_on;
+    if (goes_on) draw();  // a kill may have come between checkpoint and picture
+    saved_ = goes_on && !chosen;
+    if (saved_) saved_step_ = steps_done();
     std::string with;
     for (const auto& [name, value, unrecorded] : flags_.settings()) with += ", " + name + ' ' + value;
-    say((goes_on ? "goes on after step " + std::to_string(steps()) : std::string("begins")) + ": " + flags_.model +
-        ", " + std::to_string(nn::parameter_count(model_)) + " parameters, " + std::to_string(loader_.size()) +
+    say((goes_on ? "goes on after step " + std::to_string(steps()) : std::string("begins")) +
+        (chosen ? " from " + from.string() : "") + ": " + flags_.model + ", " +
+        std::to_string(nn::parameter_count(model_)) + " parameters, " + std::to_string(loader_.size()) +
         " stories to train on, " + std::to_string(validation_.size()) + " to validate" +
         (validation_.size() == 0 ? " (the training loss stands in)" : "") + ", " + std::to_string(total_steps_) +
         " steps" + with + ", " + program::described(device_));
@@ -234,23 +265,41 @@ class Training {
       model_.forward(micro, step_);
       model_.backward(micro, step_);
     };
+    const auto clip = [&] { optim::clip_grad_norm(model_.parameters(), flags_.clip_norm, step_); };
     const auto update = [&] {
-      optim::clip_grad_norm(model_.parameters(), flags_.clip_norm, step_);
       optimizer_.step(step_);
       if constexpr (scales_loss) scaler_.update(step_);
     };
-    if (batch.size() == 1) {
+    std::optional<train::SpikeScores> spike;
+    if (batch.size() == 1 && !guard_.on()) {
       whole_.run(step_.pass(batch[0]), [&] {
         gradients(batch[0]);
+        clip();
         update();
       });
     } else {
       for (const auto& micro : batch) gradients_.run(step_.pass(micro), [&] { gradients(micro); });
-      update_.run(device_, update);
+      clip_.run(device_, clip);
+      if (guard_.on()) spike = spike_of(step_.result());
+      if (!spike) update_.run(device_, update);
     }
     step_.post_result();
-    given_.push_back({.epoch = batch.epoch() + 1, .tokens = batch.targets(), .start = start});
+    const auto stories = batch.stories();
+    given_.push_back({.epoch = batch.epoch() + 1,
+                      .tokens = batch.targets(),
+                      .start = start,
+                      .stories = {stories.begin(), stories.end()},
+                      .spike = spike});
     saved_ = false;
+  }
+
+  /// What makes the step one, and then it is a skipped step. One whose gradients are not finite is the optimizer's to
+  /// skip, and the scaler's to learn from.
+  std::optional<train::SpikeScores> spike_of(const train::StepResult& result) {
+    const train::SpikeScores scores = guard_.scores(result);
+    if (guard_.admit(result) || result.skipped) return std::nullopt;
+    step_.skip();
+    return scores;
   }
 
   /// Finishes the steps that were given, but for the last `ahead`.
@@ -264,9 +313,10 @@ class Training {
   /// Waits for the result of the oldest step that was given.
   void take_step() {
     const train::StepResult result = step_.take_result();
-    const GivenStep given = given_.front();
+    const GivenStep given = std::move(given_.front());
     given_.pop_front();
     history_.add_loss(result.loss);
+    skipped_.add(result.skipped);
     unwritten_ = {.epoch = given.epoch,
                   .tokens = given.tokens,
                   .grad_norm = result.grad_norm,
@@ -274,9 +324,23 @@ class Training {
     last_result_ = Clock::now();
     pace_.add_step(unwritten_.tokens, unwritten_.seconds);
     if (progress_.due()) progress_.show(pace_.line(given.epoch - 1, steps_done(), result.loss, schedule_.lr()));
-    if (result.skipped)
-      say("step " + std::to_string(steps_done()) + ": gradients are not finite, nothing was changed" +
-          (scales_loss ? "; the loss scale is halved" : ""));
+    if (result.skipped) report_skipped(given, result);
+  }
+
+  void report_skipped(const GivenStep& given, const train::StepResult& result) {
+    const std::string step = "step " + std::to_string(steps_done());
+    std::string why = std::isfinite(result.grad_norm) ? "the loss is not finite" : "gradients are not finite";
+    if (given.spike) {
+      why = "loss " + fixed(result.loss, 4) + " and gradient norm " + fixed(result.grad_norm, 4) + " are " +
+            fixed(given.spike->loss, 1) + " and " + fixed(given.spike->grad_norm, 1) +
+            " standard deviations above those before";
+    }
+    say(step + ": " + why + ", nothing was changed" +
+        (scales_loss && !given.spike ? "; the loss scale is halved" : "") + " (skipped: " +
+        std::to_string(skipped_.in_a_row()) + " in a row, " + std::to_string(skipped_.total()) + " in all)");
+    std::string stories;
+    for (const std::uint32_t story : given.stories) stories += ' ' + std::to_string(story);
+    folder_.log(step + " was skipped; its stories:" + stories);
   }
 
   /// Validates when it is time to, writes the step's line and, now and then, the checkpoints. Nothing of it happens
@@ -288,6 +352,7 @@ class Training {
     line.add("lr", schedule_.lr()).add("grad_norm", unwritten_.grad_norm).add("tokens", unwritten_.tokens);
     line.add("tokens_per_second", static_cast<double>(unwritten_.tokens) / unwritten_.seconds);
     line.add("seconds", unwritten_.seconds);
+    if (skipped_.in_a_row() > 0) line.add("skipped", true);
 
     bool best = false;
     if (validates(step)) {
@@ -300,9 +365,14 @@ class Training {
     }
     metrics_.write(line);
     unwritten_ = {};
-    if (best) state_.save(folder_.file("checkpoint_best.safetensors"));
+    if (best) {
+      metrics_.sync();
+      state_.save(folder_.file("checkpoint_best.safetensors"));
+    }
+    // No checkpoint of a run that may be lost replaces a good one; at the end the last step is what is asked for.
+    const bool good = skipped_.in_a_row() == 0 || (step == total_steps_ && !gives_up());
     // The state is that of this step only when no other was given: run() sees to it when a checkpoint is due.
-    if (given_.empty() && (validates(step) || checkpoint_is_due())) save_last();
+    if (good && given_.empty() && (validates(step) || checkpoint_is_due())) save_last();
   }
 
   /// Mean over all target tokens of the validation stories; the step's own loss where there are none, and nothing when
@@ -351,12 +421,17 @@ class Training {
   /// The picture comes last: when the disk is full, the checkpoint is what matters.
   void save_last() {
     metrics_.sync();
-    state_.save(folder_.file("checkpoint_last.safetensors"));
+    // What this program neither read nor wrote is nobody's predecessor: it may be damaged.
+    state_.save(folder_.file(last_name),
+                saved_step_ ? folder_.file(program::previous_checkpoint) : std::filesystem::path());
     saved_ = true;
+    saved_step_ = steps_done();
     last_save_ = Clock::now();
-    detail::write_file(folder_.file("loss.svg"), train::loss_plot(history_));
+    draw();
   }
+  void draw() const { detail::write_file(folder_.file("loss.svg"), train::loss_plot(history_)); }
 
+  static constexpr std::string_view last_name = program::last_checkpoint;
   static constexpr bool scales_loss = std::is_same_v<weight_t<Precision>, half>;
   /// While the host waits for a GPU's step, that has the next one already.
   static constexpr std::size_t steps_ahead = Device::host_memory ? 0 : 1;
@@ -369,12 +444,15 @@ class Training {
   optim::Adam<weight_t<Precision>, Device> optimizer_;
   [[no_unique_address]] std::conditional_t<scales_loss, optim::GradScaler<half, Device>, NoScaler> scaler_;
   optim::ReduceOnPlateau schedule_;
+  train::SpikeGuard guard_;
+  train::SkippedSteps skipped_;
   StoryLoader<TokenFile> loader_;
   StoryLoader<TokenFile> validation_;
   train::Step<Model> step_;
   train::Recordings<Device> whole_;      // a step of one micro-batch
   train::Recordings<Device> gradients_;  // of several: forward and backward of one
-  train::Recordings<Device> update_;     // and what follows them
+  train::Recordings<Device> clip_;       // and what follows them
+  train::Recordings<Device> update_;
   evaluate::LossMeter<Model> validation_loss_;
   Generator<Model> generator_;
   train::History history_;
@@ -385,7 +463,8 @@ class Training {
   train::RunState state_;
   std::deque<GivenStep> given_;
   UnwrittenStep unwritten_;
-  bool saved_ = false;  // checkpoint_last is the state as it is
+  bool saved_ = false;                 // checkpoint_last is the state as it is
+  std::optional<index_t> saved_step_;  // that of checkpoint_last, where it is known to be whole
   Clock::time_point last_save_ = Clock::now();
   Clock::time_point last_result_ = last_save_;
   program::ProgressLine progress_;

@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 #include <ctime>
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -22,7 +24,9 @@
 #include <storylm/detail/atomic_file.hpp>
 #include <storylm/detail/file_descriptor.hpp>
 #include <storylm/detail/hash.hpp>
+#include <storylm/io/checkpoint.hpp>
 #include <storylm/text/sentencepiece.hpp>
+#include <storylm/train/run_state.hpp>
 
 #include "program.hpp"
 
@@ -71,17 +75,21 @@ class RunFolder {
 
   [[nodiscard]] std::filesystem::path file(std::string_view name) const { return path_ / name; }
 
-  /// Writes the text to standard error, and with the time of day to train.log. The log is no part of a run: a full disk
-  /// is for those files to report that are.
+  /// Writes the text to standard error and to the log.
   void say(ProgressLine& progress, const std::string& text) const {
+    log(text);
+    progress.finish();
+    std::cerr << text << std::endl;
+  }
+  /// Writes the text with the time of day to train.log. The log is no part of a run: a full disk is for those files to
+  /// report that are.
+  void log(const std::string& text) const {
     const std::time_t now = std::time(nullptr);
     std::tm local{};
     localtime_r(&now, &local);
     std::ostringstream line;
     line << std::put_time(&local, "%F %T  ") << text << '\n';
     [[maybe_unused]] const auto written = ::write(log_.get(), line.str().data(), line.str().size());
-    progress.finish();
-    std::cerr << text << std::endl;
   }
 
   /// Copies the tokenizer here; a run that goes on must have the same one.
@@ -106,5 +114,50 @@ class RunFolder {
   std::filesystem::path path_;
   storylm::detail::FileDescriptor log_;  // its lock is the folder's
 };
+
+/// The run goes on from here.
+inline constexpr std::string_view last_checkpoint = "checkpoint_last.safetensors";
+/// The one before.
+inline constexpr std::string_view previous_checkpoint = "checkpoint_previous.safetensors";
+
+/// After which step the checkpoint was written; nothing when it is missing, damaged, or no checkpoint of train_stories.
+inline std::optional<std::uint64_t> step_of_whole(const std::filesystem::path& checkpoint) {
+  try {
+    const storylm::io::CheckpointReader reader(checkpoint);
+    reader.verify();
+    return reader.file().read<std::uint64_t>("run.step.steps", {}).front();
+  } catch (const storylm::Error&) {
+    return std::nullopt;
+  }
+}
+/// Says with which flag the run goes on, if anything in the folder is whole.
+inline std::string way_out(const RunFolder& folder) {
+  for (const std::string_view name : {previous_checkpoint, std::string_view("checkpoint_best.safetensors")}) {
+    const std::filesystem::path path = folder.file(name);
+    if (const auto step = step_of_whole(path)) {
+      return "; " + std::string(name) + " is whole, after step " + std::to_string(*step) +
+             ": to go on from it, add --resume-from '" + path.string() + "'";
+    }
+  }
+  return "; there is no other whole checkpoint: begin in another folder";
+}
+/// Loads the checkpoint. One that is damaged is not passed over in silence: the user says from where to go on.
+/// @throws storylm::FormatError, storylm::IoError
+inline void load_checkpoint(storylm::train::RunState& state, const std::filesystem::path& path,
+                            const RunFolder& folder) {
+  try {
+    state.load(path);
+  } catch (const storylm::FormatError& error) {
+    if (step_of_whole(path)) throw;  // it is whole, and another run's or of other flags
+    throw storylm::FormatError(error.what() + way_out(folder));
+  }
+}
+/// @throws storylm::FormatError when the folder has a run, but no checkpoint_last
+inline void expect_no_checkpoint(const RunFolder& folder) {
+  std::error_code error;
+  storylm::expects<storylm::FormatError>(!std::filesystem::exists(folder.file(previous_checkpoint), error),
+                                         "run folder", folder.file(last_checkpoint).string(), " is missing",
+                                         way_out(folder));
+}
 
 }  // namespace program

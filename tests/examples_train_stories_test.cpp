@@ -29,131 +29,16 @@
 
 #include "io_support.hpp"
 #include "process_support.hpp"
+#include "training_support.hpp"
 
 using namespace storylm;
 using namespace storylm::test;
 
 namespace {
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
-
-/// Runs a line of shell.
-Result shell(const std::string& command) {
-  const TemporaryFolder folder;
-  Process process({"/bin/sh", "-c", command}, folder / "out", folder / "err");
-  const int code = process.wait();
-  return {code, read_bytes(folder / "out"), read_bytes(folder / "err")};
-}
-const std::string program = "'" STORYLM_BIN_DIR "/train_stories'";
-
-/// Threads that wait give way, as CTest has it: other tests may run beside this one.
-[[maybe_unused]] const int passive = ::setenv("OMP_WAIT_POLICY", "passive", 0);
-
-std::ptrdiff_t line_count(std::string_view text) { return std::count(text.begin(), text.end(), '\n'); }
-
-/// stories.tokens of 20,000 stories, 100 of which are to validate, so that a validation takes as long as some steps.
-const std::filesystem::path& data() {
-  static const TemporaryFolder folder;
-  static const std::filesystem::path path = [] {
-    const std::string shards = (folder / "shards").string();
-    const Result made = shell("'" STORYLM_BIN_DIR "/make_stories' --count 20000 --output-dir '" + shards +
-                              "' && '" STORYLM_BIN_DIR "/prepare_stories' --vocab-size 512 --input '" + shards +
-                              "' --output-dir '" + (folder / "data").string() + "'");
-    CAPTURE(made.err);
-    REQUIRE(made.code == 0);
-    return folder / "data";
-  }();
-  return path;
-}
-
-using Flags = std::vector<std::pair<std::string, std::string>>;
-
-/// The program and the flags of every run here: two micro-batches a step, a validation every sixth. `others` come
-/// instead of these or beside them.
-std::vector<std::string> arguments(const std::filesystem::path& run, int steps, const Flags& others = {}) {
-  Flags flags{{"--data-dir", data().string()},
-              {"--run-dir", run.string()},
-              {"--model", "story_tiny"},
-              {"--max-len", "64"},
-              {"--batch-size", "4"},
-              {"--micro-tokens", "128"},
-              {"--validate-every", "6"},
-              {"--lr", "1e-3"},
-              {"--max-steps", std::to_string(steps)}};
-  for (const auto& other : others) {
-    std::erase_if(flags, [&](const auto& flag) { return flag.first == other.first; });
-    flags.push_back(other);
-  }
-  std::vector<std::string> all{STORYLM_BIN_DIR "/train_stories"};
-  for (const auto& [name, value] : flags) all.insert(all.end(), {name, value});
-  return all;
-}
-Result train(const std::filesystem::path& run, int steps, const Flags& others = {}, const std::string& prefix = "") {
-  std::string command = prefix + " exec";
-  for (const std::string& argument : arguments(run, steps, others)) command += " '" + argument + "'";
-  return shell(command);
-}
-
-/// A run of 26 steps that nothing disturbed, made once.
-constexpr int all_steps = 26;
-const std::filesystem::path& undisturbed() {
-  static const TemporaryFolder folder;
-  static const std::filesystem::path path = [] {
-    const Result result = train(folder / "run", all_steps, {{"--threads", "2"}});
-    CAPTURE(result.err);
-    REQUIRE(result.code == 0);
-    return folder / "run";
-  }();
-  return path;
-}
-
-std::ptrdiff_t lines_in(const std::filesystem::path& run) { return line_count(read_bytes(run / "metrics.jsonl")); }
-std::vector<boost::json::object> metrics(const std::filesystem::path& run) {
-  std::istringstream file(read_bytes(run / "metrics.jsonl"));
-  std::vector<boost::json::object> lines;
-  for (std::string line; std::getline(file, line);) lines.push_back(io::as_object(io::parse_json(line), "line"));
-  return lines;
-}
-std::vector<std::string> metrics_without_times(const std::filesystem::path& run) {
-  std::vector<std::string> lines;
-  for (boost::json::object& line : metrics(run)) {
-    for (const char* field : {"seconds", "tokens_per_second", "generation_tokens_per_second"}) line.erase(field);
-    lines.push_back(io::json_text(line));
-  }
-  return lines;
-}
-
-/// True when two runs ended alike: every byte of both checkpoints, every line of the metrics but for the times.
-bool same_end(const std::filesystem::path& a, const std::filesystem::path& b) {
-  bool same = metrics_without_times(a) == metrics_without_times(b);
-  CHECK(same);
-  for (const char* name : {"checkpoint_last.safetensors", "checkpoint_best.safetensors"}) {
-    const io::SafetensorsFile first(a / name);
-    const io::SafetensorsFile second(b / name);
-    for (const io::StoredTensor& tensor : first.tensors()) {
-      const auto bytes = first.raw(tensor);
-      const bool equal = second.find(tensor.name) != nullptr && std::ranges::equal(bytes, second.raw(tensor.name));
-      CHECK_MESSAGE(equal, name, ": ", tensor.name);
-      same &= equal;
-    }
-    const bool equal = read_bytes(a / name) == read_bytes(b / name);
-    CHECK_MESSAGE(equal, name);
-    same &= equal;
-  }
-  return same;
-}
 /// Whether checkpoint_last says that the last step's line and validation are still to come.
 bool owes_a_validation(const std::filesystem::path& run) {
-  const io::SafetensorsFile file(run / "checkpoint_last.safetensors");
-  std::int64_t tokens = 0;
-  const auto bytes = file.raw("run.unwritten_step.tokens");
-  REQUIRE(bytes.size() == sizeof tokens);
-  std::memcpy(&tokens, bytes.data(), sizeof tokens);
-  return tokens > 0;
+  return number_of<std::int64_t>(run / "checkpoint_last.safetensors", "run.unwritten_step.tokens") > 0;
 }
 
 std::vector<std::string> keys(const boost::json::object& object) {
@@ -177,7 +62,7 @@ TEST_CASE("a run leaves checkpoints, metrics, log, picture and tokenizer; nothin
   CHECK(read_bytes(run / "loss.svg").starts_with("<svg"));
   for (const char* name : {"bpe.model", "bpe.settings.json"})
     CHECK(read_bytes(run / name) == read_bytes(data() / name));
-  CHECK(std::distance(std::filesystem::directory_iterator(run), {}) == 7);  // nothing temporary is left
+  CHECK(std::distance(std::filesystem::directory_iterator(run), {}) == 8);  // nothing temporary is left
 
   const std::vector<std::string> of_a_step{"step",   "epoch", "loss", "lr", "grad_norm", "tokens", "tokens_per_second",
                                            "seconds"};
@@ -432,45 +317,46 @@ TEST_CASE("bad flags and bad files end with one line and exit code 2, and make n
     std::string flags;
     std::string expected;
   };
-  for (const Case& c : std::vector<Case>{
-           {run, "--data-dir is required"},
-           {data_flag(data()), "--run-dir is required"},
-           {good + "--nonsense", "--nonsense"},
-           {good + "--epochs many", "--epochs"},
-           {good + "--epochs 0", "--epochs must be in [1, "},
-           {good + "--max-steps -1", "--max-steps must be in [0, "},
-           {good + "--batch-size 0", "--batch-size must be in [1, "},
-           {good + "--micro-tokens 0", "--micro-tokens must be in [1, "},
-           {good + "--validate-every 0", "--validate-every must be in [1, "},
-           {good + "--lr 0", "--lr must be positive: 0"},
-           {good + "--lr nan", "--lr must be positive: nan"},
-           {good + "--dropout 1", "--dropout must be in [0, 1): 1"},
-           {good + "--clip-norm -1", "--clip-norm must not be negative: -1"},
-           {good + "--checkpoint-minutes -1", "--checkpoint-minutes must not be negative: -1"},
-           {good + "--threads -1", "--threads must be in [0, 4096]: -1"},
-           {good + "--device tpu", "unknown device tpu"},
-           {good + "--device cuda:x", "unknown device cuda:x: cpu, cuda or cuda:N"},
-           {good + "--dtype int8", "unknown dtype int8: float32, float64, bfloat16 or float16"},
-           {good + "--dtype float64", "dtype float64 is not built in: this build has float32 and bfloat16"},
-           {good + "--tf32", "--tf32 is for --device cuda with --dtype float32, not for cpu with float32"},
-           {good + "--tune-matmul", "--tune-matmul is for --device cuda, not for cpu"},
-           {data_flag(data()) + run + "--model story_tiny", "--max-len must be in [2, 128] for story_tiny: 256"},
-           {data_flag(data()) + run + "--model story_9m", "there is no model story_9m: there are story_24m, story_3m"},
-           {data_flag(data()) + run + "--model story_3m",
-            "the tokenizer has 512 pieces, model story_3m needs 1024: make the tokenizer with --vocab-size 1024, or "
-            "add "
-            "a preset: cmake -S . -B build -DSTORYLM_PRESETS=\"mine:vocab_size=512,d_model=256,d_ff=1024,"},
-           {data_flag(data()) + run + "--model story_llama_3m",
-            "-DSTORYLM_PRESETS=\"mine:vocab_size=512,d_model=256,d_ff=704,n_layers=4,n_heads=8,max_len=256,n_kv_heads=4,"
-            "head_dim=32,norm=NormKind::rms_norm,feed_forward=FeedForwardKind::swiglu,positions=PositionKind::rope_half,"
-            "pre_norm=true,scale_embedding=false,tie_head=true,qkv_bias=false,attention_out_bias=false,"
-            "feed_forward_bias=false,head_bias=false\" and build again"},
-           {data_flag(data()) + run + "--model story_tiny --max-len 4", "--prompt has "},
-           {data_flag(folder / "nothing") + run + tiny, "nothing/bpe.model\": No such file or directory"},
-           {data_flag(folder / "half") + run + tiny, "half/stories.tokens"},
-           {data_flag(folder / "damaged") + run + tiny, "damaged/stories.tokens"},
-           {data_flag(data()) + tiny + "--run-dir '" + (folder / "file").string() + "'", "is a file, not a folder"},
-       }) {
+  for (
+      const Case& c : std::vector<Case>{
+          {run, "--data-dir is required"},
+          {data_flag(data()), "--run-dir is required"},
+          {good + "--nonsense", "--nonsense"},
+          {good + "--epochs many", "--epochs"},
+          {good + "--epochs 0", "--epochs must be in [1, "},
+          {good + "--max-steps -1", "--max-steps must be in [0, "},
+          {good + "--batch-size 0", "--batch-size must be in [1, "},
+          {good + "--micro-tokens 0", "--micro-tokens must be in [1, "},
+          {good + "--validate-every 0", "--validate-every must be in [1, "},
+          {good + "--lr 0", "--lr must be positive: 0"},
+          {good + "--lr nan", "--lr must be positive: nan"},
+          {good + "--dropout 1", "--dropout must be in [0, 1): 1"},
+          {good + "--clip-norm -1", "--clip-norm must not be negative: -1"},
+          {good + "--checkpoint-minutes -1", "--checkpoint-minutes must not be negative: -1"},
+          {good + "--threads -1", "--threads must be in [0, 4096]: -1"},
+          {good + "--device tpu", "unknown device tpu"},
+          {good + "--device cuda:x", "unknown device cuda:x: cpu, cuda or cuda:N"},
+          {good + "--dtype int8", "unknown dtype int8: float32, float64, bfloat16 or float16"},
+          {good + "--dtype float64", "dtype float64 is not built in: this build has float32 and bfloat16"},
+          {good + "--tf32", "--tf32 is for --device cuda with --dtype float32, not for cpu with float32"},
+          {good + "--tune-matmul", "--tune-matmul is for --device cuda, not for cpu"},
+          {data_flag(data()) + run + "--model story_tiny", "--max-len must be in [2, 128] for story_tiny: 256"},
+          {data_flag(data()) + run + "--model story_9m", "there is no model story_9m: there are story_24m, story_3m"},
+          {data_flag(data()) + run + "--model story_3m",
+           "the tokenizer has 512 pieces, model story_3m needs 1024: make the tokenizer with --vocab-size 1024, or "
+           "add "
+           "a preset: cmake -S . -B build -DSTORYLM_PRESETS=\"mine:vocab_size=512,d_model=256,d_ff=1024,"},
+          {data_flag(data()) + run + "--model story_llama_3m",
+           "-DSTORYLM_PRESETS=\"mine:vocab_size=512,d_model=256,d_ff=704,n_layers=4,n_heads=8,max_len=256,n_kv_heads=4,"
+           "head_dim=32,norm=NormKind::rms_norm,feed_forward=FeedForwardKind::swiglu,positions=PositionKind::rope_half,"
+           "pre_norm=true,scale_embedding=false,tie_head=true,qkv_bias=false,attention_out_bias=false,"
+           "feed_forward_bias=false,head_bias=false\" and build again"},
+          {data_flag(data()) + run + "--model story_tiny --max-len 4", "--prompt has "},
+          {data_flag(folder / "nothing") + run + tiny, "nothing/bpe.model\": No such file or directory"},
+          {data_flag(folder / "half") + run + tiny, "half/stories.tokens"},
+          {data_flag(folder / "damaged") + run + tiny, "damaged/stories.tokens"},
+          {data_flag(data()) + tiny + "--run-dir '" + (folder / "file").string() + "'", "is a file, not a folder"},
+      }) {
     CAPTURE(c.flags);
     const Result result = shell("exec " + program + " " + c.flags);
     CHECK(result.code == 2);
@@ -566,7 +452,7 @@ TEST_CASE("when a file may not grow the exit code is 1, the old checkpoint is in
   CHECK(result.code == 1);
   CHECK(contains(result.err, "train_stories: [AtomicFile] cannot write "));
   CHECK(read_bytes(run / "checkpoint_last.safetensors") == before);
-  CHECK(std::distance(std::filesystem::directory_iterator(run), {}) == 7);
+  CHECK(std::distance(std::filesystem::directory_iterator(run), {}) == 8);
   CHECK(train(run, 7).code == 0);
   CHECK(metrics(run).size() == 7);
 }
@@ -585,7 +471,7 @@ TEST_CASE("a full disk and one that cannot be written end with one clear line an
   const TemporaryFolder folder;
   const std::string disk = (folder / "disk").string();
   std::filesystem::create_directory(disk);
-  if (shell("mount -t tmpfs -o size=8m storylm-test '" + disk + "'").code != 0) {
+  if (shell("mount -t tmpfs -o size=10m storylm-test '" + disk + "'").code != 0) {
     MESSAGE("skipped: no file system can be mounted here, that takes root");
     return;
   }
@@ -593,7 +479,7 @@ TEST_CASE("a full disk and one that cannot be written end with one clear line an
   CHECK(train(run, 7).code == 0);
   const std::string before = read_bytes(run / "checkpoint_last.safetensors");
   write_bytes(folder / "disk/other", std::string(3'000'000, 'x'));
-  Result result = train(run, all_steps);  // there is no room for a third checkpoint beside the two
+  Result result = train(run, all_steps);  // there is no room for a fourth checkpoint beside the three
   CAPTURE(result.err);
   CHECK(result.code == 1);
   CHECK(contains(result.err, "No space left on device"));
@@ -657,6 +543,10 @@ TEST_CASE("--help explains every flag with its default, and lists the models") {
                            "0.1",
                            "--clip-norm",
                            "--checkpoint-minutes",
+                           "--resume-from",
+                           "--max-skipped-steps",
+                           "--spike-threshold",
+                           "--spike-window",
                            "--seed",
                            "--prompt",
                            "Once upon a time",
