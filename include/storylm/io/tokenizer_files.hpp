@@ -263,7 +263,9 @@ namespace storylm::io {
 [[nodiscard]] inline TokenizerJson read_tokenizer_json(const std::filesystem::path& path) {
   TokenizerJson json;
   json.name = path.string();
-  json.document = as_object(read_json(path), json.name);
+  boost::json::value document = read_json(path);
+  (void)as_object(document, json.name);
+  json.document = std::move(document.get_object());
   const detail::TokenizerReader reader(json.name);
   reader.only(json.document, "it",
               {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",

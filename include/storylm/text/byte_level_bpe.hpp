@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,6 +25,7 @@
 #include <storylm/core/dtype.hpp>
 #include <storylm/core/error.hpp>
 #include <storylm/detail/hash.hpp>
+#include <storylm/detail/quoted.hpp>
 #include <storylm/detail/utf8.hpp>
 #include <storylm/text/gpt2_words.hpp>
 #include <storylm/text/lower_case.hpp>
@@ -86,6 +88,12 @@ namespace detail {
   }
   return spelt;
 }
+
+/// A token as a message shows it, escaped only when there is one.
+struct ShownToken {
+  std::string_view text;
+  friend std::ostream& operator<<(std::ostream& out, const ShownToken& token) { return out << quoted(token.text); }
+};
 
 }  // namespace detail
 
@@ -194,15 +202,17 @@ class ByteLevelBpe {
       const std::size_t most = 4 * pairs.vocabulary.size() + 65536;
       std::vector<const std::string*> tokens;
       for (const auto& [token, id] : pairs.vocabulary) {
-        expects<FormatError>(id >= 0, op, name, ": \"", token, "\" has the id ", id, ", which is negative");
+        const detail::ShownToken shown{token};
+        expects<FormatError>(id >= 0, op, name, ": ", shown, " has the id ", id, ", which is negative");
         const auto at = static_cast<std::size_t>(id);
-        expects<FormatError>(at < most, op, name, ": \"", token, "\" has the id ", id, ", too large for ",
+        expects<FormatError>(at < most, op, name, ": ", shown, " has the id ", id, ", too large for ",
                              pairs.vocabulary.size(), " tokens");
         if (at >= tokens.size()) tokens.resize(at + 1);
-        expects<FormatError>(tokens[at] == nullptr, op, name, ": \"", tokens[at] == nullptr ? token : *tokens[at],
-                             "\" and \"", token, "\" have the same id, ", id);
+        expects<FormatError>(tokens[at] == nullptr, op, name, ": ",
+                             detail::ShownToken{tokens[at] == nullptr ? token : *tokens[at]}, " and ", shown,
+                             " have the same id, ", id);
         tokens[at] = &token;
-        expects<FormatError>(ids.emplace(token, id).second, op, name, ": \"", token, "\" stands there twice");
+        expects<FormatError>(ids.emplace(token, id).second, op, name, ": ", shown, " stands there twice");
       }
       spelt.resize(tokens.size());
       for (std::size_t id = 0; id < tokens.size(); ++id) {
@@ -241,7 +251,8 @@ class ByteLevelBpe {
           const auto found = ids.find(token);
           expects<FormatError>(found != ids.end(), op, pairs.merges_name, ": ",
                                pairs.lines.empty() ? "merge " : "line ", pairs.lines.empty() ? i + 1 : pairs.lines[i],
-                               ": \"", left, "\" and \"", right, "\": the vocabulary has no \"", token, "\"");
+                               ": ", detail::ShownToken{left}, " and ", detail::ShownToken{right},
+                               ": the vocabulary has no ", detail::ShownToken{token});
           return found->second;
         };
         (joined = left) += right;

@@ -5,10 +5,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -45,10 +46,25 @@ struct NamedTokens {
   AddedTokensOptions options;
 };
 
-/// What is known of a tokenizer's own vocabulary.
-struct OwnVocabulary {
-  std::function<std::optional<token_t>(std::string_view text)> id_of;
-  std::function<std::optional<std::string>(token_t id)> text_of;  // nothing: there is none with that id
+/// A tokenizer's own tokens, found by text and by id.
+class OwnVocabulary {
+ public:
+  void add(std::string_view text, token_t id) {
+    ids_.emplace(text, id);
+    texts_.emplace(id, text);
+  }
+  [[nodiscard]] std::optional<token_t> id_of(std::string_view text) const { return find_in(ids_, text); }
+  [[nodiscard]] std::optional<std::string_view> text_of(token_t id) const { return find_in(texts_, id); }
+
+ private:
+  template <class Map, class Key>
+  static std::optional<typename Map::mapped_type> find_in(const Map& map, const Key& key) {
+    const auto found = map.find(key);
+    return found == map.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  std::unordered_map<std::string_view, token_t> ids_;
+  std::unordered_map<token_t, std::string_view> texts_;
 };
 
 /// Brings together what the files say of added and special tokens; `folder` begins messages. @throws FormatError when
@@ -57,41 +73,46 @@ struct OwnVocabulary {
                                              std::vector<AddedToken> added, const OwnVocabulary& own) {
   constexpr std::string_view op = "tokenizer";
   NamedTokens named;
-  const auto find = [&](std::string_view text) {
-    return std::find_if(named.tokens.begin(), named.tokens.end(),
-                        [&](const auto& token) { return token.text == text; });
+  std::unordered_map<std::string, std::size_t> by_text;  // their places in named.tokens
+  std::unordered_map<token_t, std::size_t> by_id;
+  const auto keep = [&](const AddedToken& token) {
+    by_text.emplace(token.text, named.tokens.size());
+    by_id.emplace(token.id, named.tokens.size());
+    named.tokens.push_back(token);
   };
   added.insert(added.end(), config.added.begin(), config.added.end());
   for (const AddedToken& token : added) {
-    if (const auto known = find(token.text); known != named.tokens.end()) {
-      expects<FormatError>(known->id == token.id, op, folder, ": the added token \"", token.text, "\" has the ids ",
-                           known->id, " and ", token.id);
-      known->special = known->special || token.special;
+    const ShownToken shown{token.text};
+    if (const auto known = by_text.find(token.text); known != by_text.end()) {
+      AddedToken& same = named.tokens[known->second];
+      expects<FormatError>(same.id == token.id, op, folder, ": the added token ", shown, " has the ids ", same.id,
+                           " and ", token.id);
+      same.special = same.special || token.special;
       continue;
     }
-    for (const AddedToken& other : named.tokens) {
-      expects<FormatError>(other.id != token.id, op, folder, ": the added tokens \"", other.text, "\" and \"",
-                           token.text, "\" have the same id, ", token.id);
-    }
-    const std::optional<std::string> text = own.text_of(token.id);
-    expects<FormatError>(!text.has_value() || *text == token.text, op, folder, ": the added token \"", token.text,
-                         "\" has the id ", token.id, ", which is that of \"", text.value_or(""),
-                         "\" in the vocabulary");
+    const auto other = by_id.find(token.id);
+    expects<FormatError>(other == by_id.end(), op, folder, ": the added tokens ",
+                         ShownToken{other == by_id.end() ? "" : named.tokens[other->second].text}, " and ", shown,
+                         " have the same id, ", token.id);
+    const std::optional<std::string_view> text = own.text_of(token.id);
+    expects<FormatError>(!text.has_value() || *text == token.text, op, folder, ": the added token ", shown,
+                         " has the id ", token.id, ", which is that of ", ShownToken{text.value_or("")},
+                         " in the vocabulary");
     const std::optional<token_t> id = own.id_of(token.text);
-    expects<FormatError>(!id.has_value() || *id == token.id, op, folder, ": the added token \"", token.text,
-                         "\" has the id ", token.id, ", in the vocabulary it has ", id.value_or(-1));
-    named.tokens.push_back(token);
+    expects<FormatError>(!id.has_value() || *id == token.id, op, folder, ": the added token ", shown, " has the id ",
+                         token.id, ", in the vocabulary it has ", id.value_or(-1));
+    keep(token);
   }
   // A special token is one of the above or of the vocabulary's.
   const auto special = [&](std::string_view role, const std::string& text) {
-    if (const auto known = find(text); known != named.tokens.end()) {
-      known->special = true;
-      return known->id;
+    if (const auto known = by_text.find(text); known != by_text.end()) {
+      named.tokens[known->second].special = true;
+      return named.tokens[known->second].id;
     }
     const std::optional<token_t> id = own.id_of(text);
-    expects<FormatError>(id.has_value(), op, folder, ": ", role, " is \"", text,
-                         "\", which is neither in the vocabulary nor an added token with an id");
-    named.tokens.push_back({.text = text, .id = *id, .special = true});
+    expects<FormatError>(id.has_value(), op, folder, ": ", role, " is ", ShownToken{text},
+                         ", which is neither in the vocabulary nor an added token with an id");
+    keep({.text = text, .id = *id, .special = true});
     return *id;
   };
   const auto resolve = [&](std::string_view role, const std::optional<std::string>& text) {
@@ -103,7 +124,9 @@ struct OwnVocabulary {
   named.options.eos = resolve("eos_token", config.eos);
   named.options.pad = resolve("pad_token", config.pad);
   named.options.unk = resolve("unk_token", config.unk);
-  for (const std::string& text : config.special) special("a special token", text);
+  for (const std::string& text : config.special) {
+    if (!text.empty()) special("a special token", text);
+  }
   return named;
 }
 
@@ -121,17 +144,8 @@ struct OwnVocabulary {
   }
   if (config.add_prefix_space.has_value()) file.options.add_prefix_space = *config.add_prefix_space;
 
-  const auto& vocabulary = file.pairs.vocabulary;
-  const OwnVocabulary own{.id_of = [&](std::string_view text) -> std::optional<token_t> {
-                            const auto found = std::find_if(vocabulary.begin(), vocabulary.end(),
-                                                            [&](const auto& t) { return t.first == text; });
-                            return found == vocabulary.end() ? std::nullopt : std::optional(found->second);
-                          },
-                          .text_of = [&](token_t id) -> std::optional<std::string> {
-                            const auto found = std::find_if(vocabulary.begin(), vocabulary.end(),
-                                                            [&](const auto& t) { return t.second == id; });
-                            return found == vocabulary.end() ? std::nullopt : std::optional(found->first);
-                          }};
+  OwnVocabulary own;
+  for (const auto& [token, id] : file.pairs.vocabulary) own.add(token, id);
   // What GPT-2's class of transformers takes where nothing is said.
   const std::string end_of_text = "<|endoftext|>";
   const bool has_it =
@@ -163,15 +177,8 @@ struct OwnVocabulary {
   io::TokenizerJson json;
   if (is_file(folder / "tokenizer.json")) json = io::read_tokenizer_json(folder / "tokenizer.json");
   SentencePieceTokenizer tokenizer = SentencePieceTokenizer::load(folder / "tokenizer.model");
-  const auto size = static_cast<token_t>(tokenizer.vocab_size());
-  const OwnVocabulary own{
-      .id_of = [&](std::string_view text) -> std::optional<token_t> {
-        for (token_t id = 0; id < size; ++id) {
-          if (tokenizer.piece(id) == text) return id;
-        }
-        return std::nullopt;
-      },
-      .text_of = [&](token_t id) { return id < size ? std::optional(tokenizer.piece(id)) : std::nullopt; }};
+  OwnVocabulary own;
+  for (token_t id = 0; id < tokenizer.vocab_size(); ++id) own.add(tokenizer.piece(id), id);
   NamedTokens named = name_tokens(folder.string(), config, json.added, own);
   named.options.parse_special = options.parse_special;
   named.options.text_begins_anew = config.legacy.value_or(false);
@@ -184,7 +191,9 @@ struct OwnVocabulary {
   };
   SentencePieceTokenizer continuation = without_prefix(tokenizer);
   if (!config.add_prefix_space.value_or(true)) tokenizer = continuation;
-  if (named.tokens.empty()) return loaded(std::move(tokenizer));
+  const auto& given = named.options;
+  const bool stated = given.bos.has_value() || given.eos.has_value() || given.pad.has_value() || given.unk.has_value();
+  if (named.tokens.empty() && !stated) return loaded(std::move(tokenizer));
   return loaded(WithAddedTokens(std::move(tokenizer), std::move(named.tokens), named.options,
                                 std::optional(std::move(continuation))));
 }
