@@ -6,6 +6,7 @@
 //   export_model --checkpoint-path run/checkpoint_best.safetensors --format gguf --output stories.gguf --dtype bfloat16
 //
 // docs/guide/export.md says which shapes each can express; others are refused by the name of the field.
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -146,5 +147,6 @@ int main(int argc, char** argv) {
                  "the tokenizer's .model file (default: bpe.model in the checkpoint's folder)");
   app.add_option("--dtype", flags.dtype, "type of weights: float32, float16 or bfloat16; in GGUF of matrices only")
       ->capture_default_str();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is a failed write with an error, not the end
   return program::run(app, argc, argv, [&flags] { return run(flags); });
 }
