@@ -4,7 +4,7 @@
 #
 #   scripts/check.sh                     all of them
 #   scripts/check.sh format docs ...     these only: format portable x86_64_v3 aarch64 clang sanitize tidy docs
-#                                        no_cuda mutations cuda ptx registers
+#                                        no_cuda kills soak mutations cuda ptx registers
 #
 # The last three need nvcc and no GPU; STORYLM_UPDATE_REGISTERS=1 lets registers write its budget anew.
 set -euo pipefail
@@ -115,6 +115,16 @@ check_mutations() {
   run_tests build/check/mutations --label-regex mutations
 }
 
+# Training runs killed a hundred times, and at each call that changes a file.
+check_kills() {
+  scripts/kill_test.sh 100
+}
+
+# Train, kill, go on, generate, and a long run's memory; STORYLM_SOAK_MINUTES=60 for an hour.
+check_soak() {
+  scripts/soak.sh "${STORYLM_SOAK_MINUTES:-5}"
+}
+
 check_ptx() {
   scripts/check_ptx.py
 }
@@ -137,7 +147,7 @@ check_docs() {
 
 stages=("$@")
 if [ $# = 0 ]; then
-  stages=(format docs portable x86_64_v3 aarch64 clang sanitize tidy no_cuda mutations)
+  stages=(format docs portable x86_64_v3 aarch64 clang sanitize tidy no_cuda kills soak mutations)
   command -v nvcc >/dev/null && stages+=(cuda ptx registers)
 fi
 for stage in "${stages[@]}"; do
