@@ -164,6 +164,19 @@ class Programs(unittest.TestCase):
         together = stories("--device", "cuda", "--dtype", "bfloat16")
         self.assertEqual(stories("--device", "cuda", "--dtype", "bfloat16", "--batch-size", "1"), together)
 
+    def test_a_hugging_face_folder_is_generated_from_on_both(self):
+        folder = pathlib.Path(__file__).resolve().parent / "reference/hugging_face/mistral"
+
+        def stories(*flags):  # longer than the window of 64
+            result = run(BIN / "emulated" / "generate_stories", "--checkpoint-path", folder, "--prompt", "Once upon a time",
+                         "--gen-quantity", "2", "--gen-topk", "1", "--max-tokens", "80", *flags)  # fmt: skip
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return result.stdout
+
+        cpu = stories()
+        self.assertEqual(len(cpu.splitlines()), 2)
+        self.assertEqual(stories("--device", "cuda"), cpu)
+
 
 if __name__ == "__main__":
     unittest.main()
