@@ -10,8 +10,10 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <sstream>
@@ -27,7 +29,9 @@
 #include <storylm/detail/atomic_file.hpp>
 #include <storylm/detail/file_descriptor.hpp>
 #include <storylm/detail/hash.hpp>
+#include <storylm/detail/quoted.hpp>
 #include <storylm/text/lower_case.hpp>
+#include <storylm/text/sentencepiece_check.hpp>
 #include <storylm/text/tokenizer.hpp>
 #include <storylm/text/tokenizer_settings.hpp>
 
@@ -52,8 +56,9 @@ class SentencePieceTokenizer {
         hash_(detail::hash64(*model_)),
         lowercase_(lowercase) {
     expects<FormatError>(!model_->empty(), op, name, " is not a SentencePiece model: it is empty");
-    const auto status = processor_->LoadFromSerializedProto(*model_);
-    expects<FormatError>(status.ok(), op, name, " is not a SentencePiece model: ", status.ToString());
+    detail::expect_sentencepiece_model(*model_, name);
+    const std::string why = refusal([&] { return processor_->LoadFromSerializedProto(*model_); });
+    expects<FormatError>(why.empty(), op, name, " is not a SentencePiece model: ", why);
     words_are_independent_ = find_out_independence();
   }
 
@@ -83,8 +88,9 @@ class SentencePieceTokenizer {
   [[nodiscard]] std::string decode(std::span<const token_t> tokens) const {
     for (const token_t token : tokens) require(token);
     std::string text;
-    const auto status = processor_->Decode(std::vector<int>(tokens.begin(), tokens.end()), &text);
-    expects<ArgumentError>(status.ok(), op, "cannot decode ", tokens.size(), " tokens: ", status.ToString());
+    const std::string why =
+        refusal([&] { return processor_->Decode(std::vector<int>(tokens.begin(), tokens.end()), &text); });
+    expects<ArgumentError>(why.empty(), op, "cannot decode ", tokens.size(), " tokens: ", why);
     return text;
   }
   /// The piece `token` stands for, in which U+2581 is a space. @throws ArgumentError when it is out of range
@@ -150,6 +156,21 @@ class SentencePieceTokenizer {
   // SentencePiece needs some 60 bytes a byte of text at once.
   static constexpr std::size_t part_bytes = std::size_t{1} << 15U;
 
+  /// What the library says against a call, be it a status or an exception of its parts, which some models bring about;
+  /// empty when nothing. It may show what a file has.
+  template <class F>
+  static std::string refusal(F&& call) {
+    constexpr std::size_t longest = 300;
+    try {
+      const auto status = call();
+      return status.ok() ? std::string() : detail::escaped(status.ToString(), longest);
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      return detail::escaped(error.what(), longest);
+    }
+  }
+
   void require(token_t token) const {
     expects<ArgumentError>(token >= 0 && token < processor_->GetPieceSize(), op, "token ", token,
                            " is not in the vocabulary of ", processor_->GetPieceSize());
@@ -185,8 +206,8 @@ class SentencePieceTokenizer {
   }
   [[nodiscard]] std::vector<token_t> encode_part(std::string_view text) const {
     std::vector<int> ids;
-    const auto status = processor_->Encode({text.data(), text.size()}, &ids);
-    expects<ArgumentError>(status.ok(), op, "cannot encode ", text.size(), " bytes of text: ", status.ToString());
+    const std::string why = refusal([&] { return processor_->Encode({text.data(), text.size()}, &ids); });
+    expects<ArgumentError>(why.empty(), op, "cannot encode ", text.size(), " bytes of text: ", why);
     return ids;
   }
 
