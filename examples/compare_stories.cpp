@@ -40,6 +40,7 @@
 #include "comparison_flags.hpp"
 #include "comparison_jobs.hpp"
 #include "comparison_page.hpp"
+#include "comparison_table.hpp"
 #include "model_source.hpp"
 #include "program.hpp"
 #include "story_text.hpp"
@@ -287,6 +288,7 @@ class Comparing {
   bool write(std::size_t writer) {
     const Model& model = models_[writer];
     program::WritingJob job{.model = model.path,
+                            .identity = model.identity.hash,
                             .tokenizer = writer == 0 ? flags_.tokenizer : std::filesystem::path(),
                             .prompt = model.prompt,
                             .quantity = flags_.quantity,
@@ -314,8 +316,11 @@ class Comparing {
   /// All rows.
   bool judge() {
     if (program::stop_signal != 0) return false;
-    program::JudgingJob job{
-        .model = judge_.path, .tokenizer = flags_.judge_tokenizer, .policy = policy_, .compute = judge_compute_};
+    program::JudgingJob job{.model = judge_.path,
+                            .identity = judge_.identity.hash,
+                            .tokenizer = flags_.judge_tokenizer,
+                            .policy = policy_,
+                            .compute = judge_compute_};
     std::vector<Row*> rows;
     for (Row& row : rows_) {
       if (row.plan.same_as || row.scored) continue;

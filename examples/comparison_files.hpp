@@ -154,10 +154,14 @@ class RowFiles {
       return result;
     });
   }
-  /// Writes them; an older row's scores go first. @throws storylm::WriteError
+  /// Writes them. What stands there of an older row goes first, so that no moment has parts of both.
+  /// @throws storylm::WriteError
   void keep(const std::string& row, const boost::json::object& key, const WrittenRow& written) const {
-    std::error_code ignored;
-    std::filesystem::remove(scored_path(row), ignored);
+    for (const auto& older : {scored_path(row), written_path(row)}) {
+      std::error_code error;
+      std::filesystem::remove(older, error);
+      storylm::expects<storylm::WriteError>(!error, op, "cannot remove ", older, ": ", error.message());
+    }
     const std::string text = join(written.stories);
     boost::json::object document;
     document["key"] = key;

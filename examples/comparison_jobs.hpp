@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <storylm/core/dtype.hpp>
+#include <storylm/core/error.hpp>
 #include <storylm/evaluate/judge_policy.hpp>
 #include <storylm/kernels/sampling.hpp>
 
@@ -18,9 +19,16 @@
 
 namespace program {
 
+/// Throws unless what was loaded from `path` is what the rows will be kept for. @throws storylm::FormatError
+inline void expects_identity(const std::filesystem::path& path, const std::string& identity) {
+  storylm::expects<storylm::FormatError>(model_identity(path).hash == identity, "comparison", path,
+                                         ": was replaced while the comparison was at work");
+}
+
 /// Rows that one model writes.
 struct WritingJob {
   std::filesystem::path model{};
+  std::string identity{};             ///< hash of the model's files, which may be replaced by a run that goes on
   std::filesystem::path tokenizer{};  ///< empty: the one that lies with the model
   std::string prompt{};
   storylm::index_t quantity = 0;    ///< stories a row
@@ -45,6 +53,7 @@ bool write_rows(const WritingJob& job, const std::function<void(const RowProgres
 /// Files of stories that the judge scores, as judge_stories does.
 struct JudgingJob {
   std::filesystem::path model{};
+  std::string identity{};             ///< hash of the model's files, which may be replaced by a run that goes on
   std::filesystem::path tokenizer{};  ///< empty: the one that lies with the model
   storylm::evaluate::JudgePolicy policy{};
   ComputeFlags compute{};

@@ -14,6 +14,7 @@
 #include "../examples/comparison.hpp"
 #include "../examples/comparison_files.hpp"
 #include "../examples/comparison_page.hpp"
+#include "../examples/comparison_table.hpp"
 #include "io_support.hpp"
 
 using namespace storylm;
@@ -88,6 +89,12 @@ TEST_CASE("rows are kept and taken up again bit for bit") {
   // Scores of older stories do not outlive them.
   files.keep("row", key_of(1), written_row());
   CHECK(!files.scored("row", key_of(2)));
+  // Nor does what is known of them, when new ones cannot be written.
+  std::filesystem::remove(files.stories_path("row"));
+  std::filesystem::create_directory(files.stories_path("row"));
+  CHECK_THROWS_AS(files.keep("row", key_of(1), written_row()), WriteError);
+  CHECK(!std::filesystem::exists(files.written_path("row")));
+  CHECK(!files.written("row", key_of(1)));
 }
 
 TEST_CASE("a row of other settings, a changed or damaged one is refused, or redone when told so") {

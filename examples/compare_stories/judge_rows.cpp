@@ -48,6 +48,7 @@ bool judge_rows(const JudgingJob& job, const std::function<void(const RowProgres
     return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
       Stack stack(source.config(), device, source.options(), nn::Gradients::no);
       source.load_into(stack);
+      expects_identity(job.model, job.identity);
       evaluate::Judge<Stack> judge(stack, job.policy);
       return judge_all(judge);
     });

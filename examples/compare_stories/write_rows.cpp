@@ -70,6 +70,7 @@ bool write_rows(const WritingJob& job, const std::function<void(const RowProgres
     return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
       Stack stack(source.config(), device, source.options(), nn::Gradients::no);
       source.load_into(stack);
+      expects_identity(job.model, job.identity);
       Generator<Stack> generator(stack, batch_size, job.max_tokens);
       return write_all(generator);
     });
