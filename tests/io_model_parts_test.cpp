@@ -102,6 +102,7 @@ TEST_CASE("tensors of several pieces") {
   check<float, float>(1500, 1499);  // 9 MB
   check<bf16, bf16>(2100, 2101);
   check<float, bf16>(2100, 2101, 1);
+  check<bf16, half>(2100, 2101);  // rounded at once
 }
 
 TEST_CASE("a file's pages are not resident once they are loaded") {

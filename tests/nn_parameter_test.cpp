@@ -62,6 +62,7 @@ TEST_CASE("values that are rounded already are taken bit for bit; the master bec
   const std::vector<bf16> rounded = {bf16(0.1F), bf16(-3.0F)};
   for (const bool master : {true, false}) {
     Bound<bf16> b({2, 3}, master);
+    CHECK(b.parameter.has_master() == master);
     b.parameter.assign_part(3, rounded);
     CHECK(b.values.to_host()[3] == rounded[0]);
     CHECK(b.values.to_host()[4] == rounded[1]);

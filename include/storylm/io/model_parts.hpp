@@ -11,7 +11,8 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -91,14 +92,30 @@ void convert_columns(const std::byte* from, index_t rows, index_t cols, index_t 
 /// Bytes of a file that loading handles at a time: what is resident of it, and ahead of that.
 inline constexpr std::size_t load_piece = std::size_t{8} << 20U;
 
-/// Part of a parameter from a tensor of From. What is of the parameter's own type is copied as it is; the pages of the
+/// Calls f(begin, end) for parts of 0 to count, as many as there are cores and of `least` or more, at the same time.
+template <class F>
+void in_threads(index_t count, index_t least, const F& f) {
+  const index_t cores = std::max(1U, std::thread::hardware_concurrency());
+  const index_t parts = std::clamp<index_t>(count / least, 1, cores);
+  const index_t size = (count + parts - 1) / parts;
+  std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(parts));
+  index_t begin = 0;
+  try {
+    for (; begin + size < count; begin += size) threads.emplace_back([&f, begin, size] { f(begin, begin + size); });
+  } catch (const std::system_error&) {  // no more threads are to be had: the rest is done here
+  }
+  f(begin, count);
+  for (std::thread& thread : threads) thread.join();
+}
+
+/// Part of a parameter from a tensor of From, by way of To: what is of that type is copied as it is. The pages of the
 /// file are given back as they are done with, so that model and file need not both fit into memory.
-template <class From, class P>
-void load_part_as(P& p, const io::FileTensor& part, const io::SafetensorsFile& file, const io::StoredTensor& tensor) {
-  using Value = typename P::value_type;
-  using To = std::conditional_t<std::same_as<From, Value>, Value, typename P::gradient_type>;
+template <class From, class To, class P>
+void load_part_by(P& p, const io::FileTensor& part, const io::SafetensorsFile& file, const io::StoredTensor& tensor) {
   const std::byte* const bytes = file.raw(tensor).data();
   const index_t first = part.first_row * (p.shape().rank() == 2 ? p.shape().cols() : 1);
+  constexpr index_t least = index_t{1} << 17U;  // elements that are worth a thread
   std::vector<To> piece;
   if (part.transposed) {
     const index_t rows = part.shape[0];  // of the file: columns of the parameter
@@ -109,7 +126,9 @@ void load_part_as(P& p, const io::FileTensor& part, const io::SafetensorsFile& f
     piece.resize(static_cast<std::size_t>(count * rows));
     for (index_t at = 0; at < cols; at += count) {
       const index_t now = std::min(count, cols - at);
-      convert_columns<From>(bytes, rows, cols, at, now, piece.data());
+      in_threads(now, std::max<index_t>(16, least / rows), [&](index_t begin, index_t end) {
+        convert_columns<From>(bytes, rows, cols, at + begin, end - begin, piece.data() + begin * rows);
+      });
       p.assign_part(first + at * rows, std::span<const To>(piece.data(), static_cast<std::size_t>(now * rows)));
     }
     file.release(tensor, 0, tensor.bytes());
@@ -119,16 +138,34 @@ void load_part_as(P& p, const io::FileTensor& part, const io::SafetensorsFile& f
   constexpr auto count = static_cast<index_t>(load_piece / sizeof(From));
   if (!as_it_is) piece.resize(static_cast<std::size_t>(std::min(count, tensor.size)));
   for (index_t at = 0; at < tensor.size; at += count) {
-    const auto now = static_cast<std::size_t>(std::min(count, tensor.size - at));
-    const std::size_t begin = static_cast<std::size_t>(at) * sizeof(From);
-    file.prefetch(tensor, begin + now * sizeof(From), load_piece);
+    const index_t now = std::min(count, tensor.size - at);
+    const auto begin = static_cast<std::size_t>(at) * sizeof(From);
+    const auto now_bytes = static_cast<std::size_t>(now) * sizeof(From);
+    file.prefetch(tensor, begin + now_bytes, load_piece);
+    const To* values = piece.data();
     if (as_it_is) {
-      p.assign_part(first + at, std::span<const To>(reinterpret_cast<const To*>(bytes + begin), now));
+      values = reinterpret_cast<const To*>(bytes + begin);
     } else {
-      convert_values<From>(bytes + begin, std::span<To>(piece.data(), now));
-      p.assign_part(first + at, std::span<const To>(piece.data(), now));
+      in_threads(now, least, [&](index_t from, index_t to) {
+        convert_values<From>(bytes + begin + static_cast<std::size_t>(from) * sizeof(From),
+                             std::span<To>(piece.data() + from, static_cast<std::size_t>(to - from)));
+      });
     }
-    file.release(tensor, begin, now * sizeof(From));
+    p.assign_part(first + at, std::span<const To>(values, static_cast<std::size_t>(now)));
+    file.release(tensor, begin, now_bytes);
+  }
+}
+
+/// The same: rounded at once where only rounded values are kept.
+template <class From, class P>
+void load_part_as(P& p, const io::FileTensor& part, const io::SafetensorsFile& file, const io::StoredTensor& tensor) {
+  using Value = typename P::value_type;
+  using Master = typename P::gradient_type;
+  if constexpr (std::same_as<From, Value> || std::same_as<Value, Master>) {
+    load_part_by<From, Value>(p, part, file, tensor);
+  } else {
+    p.has_master() ? load_part_by<From, Master>(p, part, file, tensor)
+                   : load_part_by<From, Value>(p, part, file, tensor);
   }
 }
 

@@ -39,6 +39,8 @@ class Parameter {
   [[nodiscard]] index_t size() const noexcept { return shape_.size(); }
   /// True when weight decay applies.
   [[nodiscard]] bool decay() const noexcept { return decay_; }
+  /// True when the value is the rounded copy of a master.
+  [[nodiscard]] bool has_master() const noexcept { return master_ != nullptr; }
 
   /// The value as a matrix: (rows, cols), or (1, n) for a vector.
   /// @throws ShapeError before nn::allocate
