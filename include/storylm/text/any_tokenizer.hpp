@@ -24,8 +24,8 @@ class AnyTokenizer {
  public:
   /// Keeps `tokenizer`. Not explicit: whoever asks for an AnyTokenizer takes every tokenizer.
   template <class T>
-  requires(!std::same_as<std::remove_cvref_t<T>, AnyTokenizer>) && Tokenizer<std::remove_cvref_t<T>> AnyTokenizer(
-                                                                       T&& tokenizer)
+  requires(!std::same_as<std::remove_cvref_t<T>, AnyTokenizer> && Tokenizer<std::remove_cvref_t<T>>)
+      AnyTokenizer(T&& tokenizer)
       : tokenizer_(std::make_shared<const Model<std::remove_cvref_t<T>>>(std::forward<T>(tokenizer))) {}
 
   /// Ids are below this.
