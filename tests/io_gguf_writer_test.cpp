@@ -301,9 +301,9 @@ TEST_CASE("a Llama as GGUF: sizes, tokenizer, tensors; queries and keys rotate a
       {"blk.1.ffn_gate.weight", "model.layers.1.mlp.gate_proj.weight"},
       {"blk.1.ffn_up.weight", "model.layers.1.mlp.up_proj.weight"},
       {"blk.1.ffn_down.weight", "model.layers.1.mlp.down_proj.weight"}};
-  for (const auto& [theirs, ours] : names) {
-    CAPTURE(theirs);
-    CHECK(gguf.floats(theirs) == stored(checkpoint, ours));
+  for (const auto& name : names) {
+    CAPTURE(name.first);
+    CHECK(gguf.floats(name.first) == stored(checkpoint, name.second));
   }
   for (const std::string layer : {"0", "1"}) {
     const auto q = stored(checkpoint, "model.layers." + layer + ".self_attn.q_proj.weight");
