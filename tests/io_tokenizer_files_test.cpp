@@ -161,6 +161,7 @@ TEST_CASE("a SentencePiece vocabulary is refused, with what to do") {
   CHECK(contains(refused_field("model", "byte_fallback", true), advice));
   CHECK(contains(refused_field("model", "type", "Unigram"), "(the model \"Unigram\")"));
   CHECK(contains(refused_field("", "pre_tokenizer", json::object{{"type", "Metaspace"}}), "(\"Metaspace\")"));
+  CHECK(contains(refused_field("", "normalizer", json::object{{"type", "Prepend"}}), "(\"Prepend\")"));
   const std::filesystem::path mistral = reference_folder() / "hugging_face/mistral/tokenizer.json";
   const io::TokenizerJson whole = io::read_tokenizer_json(mistral);
   CHECK(whole.adds_bos == true);

@@ -157,9 +157,11 @@ class TokenizerReader {
     std::string sign;
     if (type == "Unigram") sign = "the model \"Unigram\"";
     if (io::find<bool>(model, "byte_fallback", name_).value_or(false)) sign = "\"byte_fallback\"";
-    for (const auto& [key, list] : {std::pair{"pre_tokenizer", "pretokenizers"}, {"decoder", "decoders"}}) {
+    for (const auto& [key, list] :
+         {std::pair{"normalizer", "normalizers"}, {"pre_tokenizer", "pretokenizers"}, {"decoder", "decoders"}}) {
       for (const Object& part : parts(document, key, list)) {
-        if (type_of(part) == "Metaspace") sign = "\"Metaspace\"";
+        const std::string what = type_of(part);
+        if (what == "Metaspace" || what == "Precompiled" || what == "Prepend") sign = io::quoted(what);
       }
     }
     if (sign.empty()) return;
