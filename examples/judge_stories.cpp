@@ -81,9 +81,15 @@ Policy make_policy(const Flags& flags, const LoadedTokenizer& loaded, index_t ma
 
 /// What is done to text before the judge sees it, and the judge's policy.
 std::string policy_words(const Policy& policy) {
-  return "text as it stands in the file, without whitespace at its ends, through the judge's own tokenizer; BOS " +
-         policy.bos_reason + ": " + evaluate::words(policy.judge) +
+  return "text as it stands in the file, without whitespace at its ends, through the judge's own tokenizer; " +
+         evaluate::words(policy.judge) + "; BOS or not: " + policy.bos_reason +
          "; bits per byte of UTF-8 of the text that is predicted; standard error of the mean over stories";
+}
+/// The same, a line for each clause.
+std::string policy_lines(const Policy& policy) {
+  std::string text = policy_words(policy);
+  for (std::size_t at = 0; (at = text.find("; ", at)) != std::string::npos;) text.replace(at, 2, "\n  ");
+  return text;
 }
 
 /// How far scoring has come, over all files; how long it will take is told by bytes.
@@ -272,7 +278,7 @@ int judge(Flags& flags) {
   std::optional<detail::AtomicFile> json;  // found out now that it cannot be written, not when all is done
   if (!flags.json.empty()) json.emplace(flags.json);
   std::cout << "Judge: " << flags.judge.string() << ", " << parameter_count(source.config()) << " parameters in "
-            << flags.compute.dtype << "\nPolicy: " << policy_words(policy) << "\n\n";
+            << flags.compute.dtype << "\nPolicy:\n  " << policy_lines(policy) << "\n\n";
   print_header();
   const auto files = program::with_device(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
     return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
