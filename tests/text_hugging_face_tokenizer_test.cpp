@@ -10,6 +10,8 @@
 
 #include <doctest/doctest.h>
 
+#include <storylm/io/sentencepiece_model.hpp>
+#include <storylm/io/tokenizer_json.hpp>
 #include <storylm/text/hugging_face_tokenizer.hpp>
 
 #include "io_support.hpp"
@@ -184,6 +186,19 @@ TEST_CASE("Llama's kind: tokenizer.model alone, with other special tokens, witho
   write_bytes(folder / "added_tokens.json", R"({"<|end_of_turn|>": 499})");
   CHECK(contains(error_of([&] { (void)load_tokenizer(folder.path()); }),
                  "\"<|end_of_turn|>\" has the id 499, which is that of \""));
+}
+
+TEST_CASE("a folder that a model was exported to has the tokenizer that it had, by its hash too") {
+  const TemporaryFolder folder;
+  const std::string model = read_bytes(models() / "llama/tokenizer.model");
+  const SentencePieceTokenizer lower(model, true);
+  lower.save(folder / "tokenizer.model");
+  write_bytes(folder / "tokenizer.json", io::tokenizer_json(io::read_sentencepiece_model(model, "it"), true, true));
+  const LoadedTokenizer loaded = load_tokenizer(folder.path());
+  CHECK(loaded.tokenizer.hash() == lower.hash());
+  CHECK(loaded.tokenizer.encode("The DOG") == lower.encode("the dog"));
+  CHECK(loaded.adds_bos);
+  CHECK(loaded.adds_bos_is_stated);
 }
 
 TEST_CASE("folders without a tokenizer, or with one of another kind, are refused with what to do") {
