@@ -21,13 +21,14 @@ if [ -z "$bin" ]; then
 fi
 
 fail() { echo "soak.sh: $*" >&2; exit 1; }
+lines_of() { if [ -e "$1" ]; then wc -l <"$1"; else echo 0; fi; }
 child=
 trap '[ -z "$child" ] || kill -9 "$child" 2>/dev/null || true' EXIT
 
 rm -rf "$folder"
 mkdir -p "$folder"
 "$bin/make_stories" --count 20000 --output-dir "$folder/shards" 2>"$folder/log"
-"$bin/prepare_stories" --vocab-size 512 --input "$folder/shards" --output-dir "$folder/data" 2>>"$folder/log"
+"$bin/prepare_stories" --vocab-size 512 --input "$folder/shards" --output-dir "$folder/data" >>"$folder/log" 2>&1
 training=("$bin/train_stories" --data-dir "$folder/data" --model story_tiny --max-len 64 --batch-size 4 --micro-tokens 128)
 
 # In KiB, after each thousand steps.
@@ -35,7 +36,7 @@ training=("$bin/train_stories" --data-dir "$folder/data" --model story_tiny --ma
 child=$!
 memory=()
 for ((next = steps / 10; next < steps; next += steps / 10)); do
-  until [ "$(wc -l <"$folder/long/metrics.jsonl" 2>/dev/null || echo 0)" -ge "$next" ]; do
+  until [ "$(lines_of "$folder/long/metrics.jsonl")" -ge "$next" ]; do
     kill -0 $child 2>/dev/null || fail "the long run ended early: $(tail -n 1 "$folder/log")"
     sleep 0.02
   done
@@ -74,7 +75,7 @@ while [ $rounds = 0 ] || [ $SECONDS -lt $end ]; do
     if [ $((RANDOM % 4)) = 0 ]; then signal=TERM; else signal=KILL; fi
     kill -$signal $child 2>/dev/null || true
     status=0
-    wait $child || status=$?
+    { wait $child; } 2>/dev/null || status=$?  # without what the shell says of it
     child=
     [ $status != 0 ] || break
     [ $status = 137 ] || [ $status = 143 ] || fail "round $rounds: exit code $status: $(tail -n 1 "$folder/log")"
