@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <storylm/detail/atomic_file.hpp>
 #include <storylm/detail/memory_map.hpp>
@@ -76,6 +77,31 @@ TEST_CASE("what an interrupted process left behind is overwritten") {
   file.publish();
   CHECK(read_bytes(folder / "a.txt") == "short");
   CHECK(files_in(folder) == 1);
+}
+
+TEST_CASE("nothing is written through a link, or into a pipe, that lies where the file is made") {
+  const TemporaryFolder folder;
+  const TemporaryFolder elsewhere;
+  write_bytes(elsewhere / "other", "not ours");
+  std::filesystem::create_symlink(elsewhere / "other", folder / ".x.partial");
+  const std::string message = error_of<WriteError>([&] { AtomicFile file(folder / "x"); });
+  CHECK(contains(message, "cannot write"));
+  CHECK(read_bytes(elsewhere / "other") == "not ours");
+  CHECK(!std::filesystem::exists(folder / "x"));
+
+  std::filesystem::remove(folder / ".x.partial");
+  REQUIRE(::mkfifo((folder / ".x.partial").c_str(), 0600) == 0);
+  CHECK(contains(error_of<WriteError>([&] { AtomicFile file(folder / "x"); }), "is a special file"));
+
+  // A link under the file's own name is replaced, not followed.
+  std::filesystem::remove(folder / ".x.partial");
+  std::filesystem::create_symlink(elsewhere / "other", folder / "x");
+  AtomicFile file(folder / "x");
+  file.write("ours");
+  file.publish();
+  CHECK(read_bytes(elsewhere / "other") == "not ours");
+  CHECK(read_bytes(folder / "x") == "ours");
+  CHECK(!std::filesystem::is_symlink(folder / "x"));
 }
 
 TEST_CASE("two writers of one file are told apart") {

@@ -128,7 +128,8 @@ class AtomicFile {
 
   void open() {
     while (true) {
-      const int descriptor = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+      // Not through a link or into a pipe that somebody laid there: nothing is written anywhere else.
+      const int descriptor = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
       if (descriptor < 0 && errno == EINTR) continue;
       expects_system<WriteError>(descriptor >= 0, op, "cannot write ", path_);
       file_ = FileDescriptor(descriptor);
@@ -137,7 +138,10 @@ class AtomicFile {
       // Between open and lock the other writer may have renamed the file we hold: then it is no longer ours.
       struct stat ours {};
       struct stat named {};
-      if (::fstat(descriptor, &ours) == 0 && ::stat(temporary_.c_str(), &named) == 0 && ours.st_ino == named.st_ino &&
+      const bool examined = ::fstat(descriptor, &ours) == 0;
+      expects<WriteError>(!examined || S_ISREG(ours.st_mode), op, "cannot write ", path_, ": ", temporary_,
+                          " is a special file");
+      if (examined && ::lstat(temporary_.c_str(), &named) == 0 && ours.st_ino == named.st_ino &&
           ours.st_dev == named.st_dev) {
         break;
       }
