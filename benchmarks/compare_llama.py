@@ -11,7 +11,7 @@ write the same tokens: then they do the same work. A round is one run of each pr
 the median of the rounds counts. bfloat16 is compared with llama.cpp's bfloat16 and float16; llama2.c has float32 only.
 llama.cpp is timed by its own llama-bench, which draws no tokens; ours and llama2.c draw theirs, greedily.
 
-Exit code: 0 measured; 1 a program fails, or writes other tokens; 2 bad flags. llama.cpp needs the packages numpy and gguf.
+Exit code: 0 measured; 1 a program fails, or writes other tokens; 2 bad flags.
 """
 
 import argparse
@@ -148,12 +148,7 @@ def programs(flags):
     elif None in (pair := [find(flags.llama_cpp, name) for name in ("llama-bench", "llama-completion")]):
         left_out["llama.cpp"] = "its folder has no llama-bench with llama-completion"
     else:
-        try:
-            import gguf  # noqa: F401
-
-            found.append(LlamaCpp(*pair))
-        except ImportError:
-            left_out["llama.cpp"] = "this Python has no packages numpy and gguf"
+        found.append(LlamaCpp(*pair))
     return found, left_out
 
 
@@ -169,7 +164,11 @@ def make_files(flags, shape, ours, others):
     for other in others:
         if isinstance(other, LlamaCpp):
             for dtype in sorted({theirs for dtype in flags.dtypes for theirs in other.reads(dtype)} | {"float32"}):
-                llama_export.write_gguf(exported, files / f"{dtype}.gguf", dtype)
+                path = files / f"{dtype}.gguf"
+                try:
+                    llama_export.write_gguf(model, exported.config["vocab_size"], path, dtype, flags.bin)
+                except subprocess.CalledProcessError as error:
+                    raise Failed(f"export_model fails: {error.stderr.decode(errors='replace').strip()}") from None
     return files
 
 

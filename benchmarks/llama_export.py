@@ -2,34 +2,21 @@
 # SPDX-License-Identifier: MIT
 """Writes a Llama-shaped checkpoint of ours as llama2.c's file and as llama.cpp's GGUF files.
 
-    python llama_export.py --model model.safetensors --output-dir DIR [--gguf float32,bfloat16,float16]
+    python llama_export.py --model model.safetensors --output-dir DIR [--gguf float32,bfloat16,float16] [--bin build/bin]
 
-DIR gets llama2c.bin (the version without a magic number, which llama2.c's run reads), llama2c_tokenizer.bin and
-float32.gguf and so on. The vocabulary is made up: token 300 is spelt "[300]", " " and "a" to "z" are tokens from 259 on,
-so that both programs read the prompt "abc" as 1, 259, 260, 261, 262 and what they print tells the tokens.
-
-GGUF needs the packages numpy and gguf; without them these files are left out.
+DIR gets llama2c.bin (the version without a magic number, which llama2.c's run reads), llama2c_tokenizer.bin and, by
+export_model, float32.gguf and so on. The vocabulary is made up: token 300 is spelt "[300]", " " and "a" to "z" are tokens
+from 259 on, so that both programs read the prompt "abc" as 1, 259, 260, 261, 262 and what they print tells the tokens.
 """
 
 import argparse
 import json
 import pathlib
 import struct
-import sys
+import subprocess
 from typing import NamedTuple
 
 BOS, EOS, SPACE = 1, 2, 259
-NAMES = {  # ours (Hugging Face's) within a layer: llama.cpp's
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 
 
 def piece(token):
@@ -64,7 +51,7 @@ def read(path):
 
 
 def interleaved(matrix, heads):
-    """Rows of queries or keys in the order in which both programs rotate them: pairs side by side, where ours has the
+    """Rows of queries or keys in the order in which llama2.c rotates them: pairs side by side, where ours has the
     first of all pairs and then the second."""
     rows, columns = matrix.shape
     half, size = rows // heads // 2, 4 * columns
@@ -73,7 +60,7 @@ def interleaved(matrix, heads):
 
 
 class Model:
-    """A checkpoint in the order of both programs' rotations."""
+    """A checkpoint in the order of llama2.c's rotations."""
 
     def __init__(self, path):
         self.config, self.tensors = read(path)
@@ -116,58 +103,39 @@ def write_llama2c(model, folder):
             file.write(struct.pack("<fi", 0.0, len(text)) + text)
 
 
-def write_gguf(model, path, dtype):
-    import gguf
-    import numpy
+def field(number, value):
+    """A field of a protocol buffer: a number below 128, or bytes."""
+    parts = [number << 3 | (0 if isinstance(value, int) else 2)]
+    parts += [value] if isinstance(value, int) else [len(value)]
+    coded = b""
+    for part in parts:
+        while part > 127:
+            coded, part = coded + bytes([part & 127 | 128]), part >> 7
+        coded += bytes([part])
+    return coded if isinstance(value, int) else coded + value
 
-    kinds = {
-        "float32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
-        "bfloat16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
-        "float16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
-    }
-    kind, file_type = kinds[dtype]
-    c = model.config
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(c["max_len"])
-    writer.add_embedding_length(c["d_model"])
-    writer.add_block_count(c["n_layers"])
-    writer.add_feed_forward_length(c["d_ff"])
-    writer.add_head_count(model.heads)
-    writer.add_head_count_kv(model.kv_heads)
-    writer.add_layer_norm_rms_eps(c["norm_eps"])
-    writer.add_rope_dimension_count(c["d_model"] // model.heads)
-    writer.add_rope_freq_base(c["rope_theta"])
-    writer.add_vocab_size(c["vocab_size"])
-    writer.add_file_type(file_type)
 
-    tokens = range(c["vocab_size"])
-    special = {0: gguf.TokenType.UNKNOWN, BOS: gguf.TokenType.CONTROL, EOS: gguf.TokenType.CONTROL}
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([piece(token).replace(" ", "\u2581") for token in tokens])
-    writer.add_token_scores([0.0 for _ in tokens])
-    writer.add_token_types([special.get(token, gguf.TokenType.NORMAL) for token in tokens])
-    writer.add_bos_token_id(BOS)
-    writer.add_eos_token_id(EOS)
-    writer.add_unk_token_id(0)
-    writer.add_add_bos_token(True)
-    writer.add_add_space_prefix(True)
+def write_tokenizer(vocab, path):
+    """The vocabulary as a SentencePiece model: BPE without merges, and no normaliser."""
+    normal, unknown, control = 1, 2, 3
+    kinds = {0: unknown, BOS: control, EOS: control}
+    content = b""
+    for token in range(vocab):
+        text = piece(token).replace(" ", "\u2581").encode()
+        content += field(1, field(1, text) + field(3, kinds.get(token, normal)))
+    content += field(2, field(3, 2))  # the trainer's model_type: BPE
+    content += field(3, field(1, b"identity"))  # the normaliser
+    path.write_bytes(content)
 
-    def add(name, values):
-        own = kind if len(values.shape) == 2 else gguf.GGMLQuantizationType.F32
-        numbers = numpy.frombuffer(values.content, "<f4").reshape(values.shape)
-        writer.add_tensor(name + ".weight", gguf.quants.quantize(numbers, own), raw_dtype=own)
 
-    add("token_embd", model("model.embed_tokens"))
-    for index in range(c["n_layers"]):
-        for ours, theirs in NAMES.items():
-            add(f"blk.{index}.{theirs}", model.layer(index, ours))
-    add("output_norm", model("model.norm"))
-    if not model.tied:
-        add("output", model("lm_head"))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+def write_gguf(checkpoint, vocab, path, dtype, programs):
+    """@throws subprocess.CalledProcessError where export_model fails"""
+    tokenizer = path.with_name("made_up.model")
+    write_tokenizer(vocab, tokenizer)
+    path.unlink(missing_ok=True)
+    command = [programs / "export_model", "--format", "gguf", "--checkpoint-path", checkpoint, "--output", path]
+    command += ["--tokenizer-path", tokenizer, "--dtype", dtype]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
 
 
 def main():
@@ -175,16 +143,13 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--output-dir", type=pathlib.Path, required=True)
     parser.add_argument("--gguf", default="float32,bfloat16,float16", help="weight types, separated by commas")
+    parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path("build/bin"), help="has export_model; default: build/bin")
     flags = parser.parse_args()
     flags.output_dir.mkdir(parents=True, exist_ok=True)
     model = Model(flags.model)
     write_llama2c(model, flags.output_dir)
     for dtype in filter(None, flags.gguf.split(",")):
-        try:
-            write_gguf(model, flags.output_dir / f"{dtype}.gguf", dtype)
-        except ImportError:
-            print("llama_export.py: no GGUF files without the Python packages numpy and gguf", file=sys.stderr)
-            break
+        write_gguf(flags.model, model.config["vocab_size"], flags.output_dir / f"{dtype}.gguf", dtype, flags.bin)
 
 
 if __name__ == "__main__":
