@@ -175,11 +175,11 @@ TEST_CASE(
 TEST_CASE(
     "a loop of one's own: the course's program, killed at random moments and calls, says that all bits are equal") {
   const TemporaryFolder folder;
-  const std::string program = STORYLM_BIN_DIR "/course/06_exact_resume";
+  const std::string course = STORYLM_BIN_DIR "/course/06_exact_resume";
   const auto started = [&](const std::vector<std::string>& variables) {
     const std::string inside = "cd '" + folder.path().string() + "' && exec \"$0\" \"$@\"";
     std::vector<std::string> all{"/bin/sh", "-c", inside};
-    for (const std::string& part : preloaded({program}, variables)) all.push_back(part);
+    for (const std::string& part : preloaded({course}, variables)) all.push_back(part);
     return all;
   };
   std::mt19937 random(9);
