@@ -90,6 +90,12 @@ inline ModelIdentity model_identity(const std::filesystem::path& path) {
   return identity;
 }
 
+/// Throws unless what was loaded from `path` is what the rows will be kept for. @throws storylm::FormatError
+inline void expects_identity(const std::filesystem::path& path, const std::string& identity) {
+  storylm::expects<storylm::FormatError>(model_identity(path).hash == identity, "comparison", path,
+                                         ": was replaced while the comparison was at work");
+}
+
 /// A row's stories, and how they were written.
 struct WrittenRow {
   std::vector<std::string> stories{};      ///< one line each, prompt included

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include <storylm/core/dtype.hpp>
-#include <storylm/core/error.hpp>
 #include <storylm/evaluate/judge_policy.hpp>
 #include <storylm/kernels/sampling.hpp>
 
@@ -18,12 +17,6 @@
 #include "program.hpp"
 
 namespace program {
-
-/// Throws unless what was loaded from `path` is what the rows will be kept for. @throws storylm::FormatError
-inline void expects_identity(const std::filesystem::path& path, const std::string& identity) {
-  storylm::expects<storylm::FormatError>(model_identity(path).hash == identity, "comparison", path,
-                                         ": was replaced while the comparison was at work");
-}
 
 /// Rows that one model writes.
 struct WritingJob {

@@ -164,7 +164,9 @@ TEST_CASE("a model's identity is what its files hold") {
   CHECK(program::model_identity(folder / "b").hash != a.hash);
   write_bytes(folder / "one.safetensors", "abc");
   const auto one = program::model_identity(folder / "one.safetensors");
+  program::expects_identity(folder / "one.safetensors", one.hash);
   poke(folder / "one.safetensors", 2, 'd');
+  CHECK(contains(error_of([&] { program::expects_identity(folder / "one.safetensors", one.hash); }), "was replaced"));
   CHECK(program::model_identity(folder / "one.safetensors").hash != one.hash);
   std::filesystem::create_directories(folder / "empty");
   CHECK(contains(error_of<IoError>([&] { static_cast<void>(program::model_identity(folder / "empty")); }), "no model"));
