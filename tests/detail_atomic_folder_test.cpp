@@ -76,3 +76,15 @@ TEST_CASE("what a killed program left is removed; two at once are told apart") {
   CHECK(contains(error_of<WriteError>([&] { AtomicFolder second(folder / "out"); }), "another program is writing"));
   CHECK(contains(error_of<WriteError>([&] { AtomicFolder second(folder / "none/out"); }), "cannot make"));
 }
+
+TEST_CASE("a link or a file under the temporary name is refused, and what a link leads to is kept") {
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "precious");
+  write_bytes(folder / "precious/a", "kept");
+  fs::create_directory_symlink(folder / "precious", folder / ".out.partial");
+  CHECK(contains(error_of<WriteError>([&] { AtomicFolder out(folder / "out"); }), "cannot open"));
+  CHECK(read_bytes(folder / "precious/a") == "kept");
+  write_bytes(folder / ".other.partial", "kept");
+  CHECK(contains(error_of<WriteError>([&] { AtomicFolder out(folder / "other"); }), "cannot open"));
+  CHECK(read_bytes(folder / ".other.partial") == "kept");
+}

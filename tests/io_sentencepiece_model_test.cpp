@@ -102,9 +102,9 @@ TEST_CASE("what is no model is refused") {
   const auto error = [](std::string_view bytes) {
     return error_of([&] { static_cast<void>(io::read_sentencepiece_model(bytes, "it")); });
   };
-  CHECK(contains(error(""), "it is no SentencePiece model: no pieces"));
+  CHECK(contains(error(""), "it is not a SentencePiece model: no pieces"));
   CHECK(contains(error("\x0A\x05xy"), "something is cut off at byte 2 of 4"));
-  CHECK(contains(error("\x0F"), "a field of unknown kind"));
+  CHECK(contains(error("\x0B"), "a field of unknown kind"));
   CHECK(contains(error(std::string(11, '\xFF')), "a number of more than 64 bits"));
   CHECK(contains(error(piece("a", 7)), "a piece is of kind 7"));
   CHECK(contains(error(piece("a") + field(2, field(3, 5U))), "its model is of type 5"));

@@ -80,7 +80,8 @@ class AtomicFolder {
     while (true) {
       const bool made = ::mkdir(temporary_.c_str(), 0777) == 0 || errno == EEXIST;
       expects_system<WriteError>(made, op, "cannot make ", temporary_);
-      folder_ = FileDescriptor(::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      // What lies in there will be removed: not what a link leads to.
+      folder_ = FileDescriptor(::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
       if (folder_.get() < 0 && errno == ENOENT) continue;  // published or removed by another in between
       expects_system<WriteError>(folder_.get() >= 0, op, "cannot open ", temporary_);
       const bool locked = ::flock(folder_.get(), LOCK_EX | LOCK_NB) == 0;

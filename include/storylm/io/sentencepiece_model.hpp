@@ -2,8 +2,8 @@
 /// @file
 /// @brief What a SentencePiece .model file says, read without SentencePiece: pieces, scores, kinds, the normaliser.
 ///
-/// The file is a protocol buffer, sentencepiece_model.proto of https://github.com/google/sentencepiece; the wire format
-/// is https://protobuf.dev/programming-guides/encoding. Fields that nobody here needs are skipped.
+/// The file is a protocol buffer, sentencepiece_model.proto of https://github.com/google/sentencepiece. Fields that
+/// nobody here needs are skipped.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +16,7 @@
 
 #include <storylm/core/dtype.hpp>
 #include <storylm/core/error.hpp>
+#include <storylm/detail/protocol_buffer.hpp>
 
 namespace storylm::io {
 
@@ -59,74 +60,8 @@ struct SentencePieceModel {
 
 namespace storylm::detail {
 
-/// One field of a protocol buffer.
-struct ProtoField {
-  std::uint64_t number = 0;
-  std::uint64_t value = 0;  // of a varint or four or eight bytes
-  std::string_view bytes;   // of a string or a message
-};
-
-/// Walks over the fields of a message.
-class ProtoReader {
- public:
-  ProtoReader(std::string_view bytes, std::string_view name) : bytes_(bytes), name_(name) {}
-
-  /// The next field, false at the end. @throws FormatError
-  bool next(ProtoField& field) {
-    if (at_ == bytes_.size()) return false;
-    const std::uint64_t key = varint();
-    field = {.number = key >> 3U, .value = 0, .bytes = {}};
-    switch (key & 7U) {
-      case 0:
-        field.value = varint();
-        break;
-      case 1:
-        field.value = little_endian(8);
-        break;
-      case 2:
-        field.bytes = take(varint());
-        break;
-      case 5:
-        field.value = little_endian(4);
-        break;
-      default:
-        require(false, "a field of unknown kind");
-    }
-    return true;
-  }
-
- private:
-  void require(bool ok, std::string_view what) const {
-    expects<FormatError>(ok, "SentencePieceModel", name_, " is no SentencePiece model: ", what, " at byte ", at_,
-                         " of ", bytes_.size());
-  }
-  std::string_view take(std::uint64_t count) {
-    require(count <= bytes_.size() - at_, "something is cut off");
-    const std::string_view taken = bytes_.substr(at_, static_cast<std::size_t>(count));
-    at_ += taken.size();
-    return taken;
-  }
-  std::uint64_t little_endian(std::size_t count) {
-    const std::string_view taken = take(count);
-    std::uint64_t value = 0;
-    for (std::size_t i = count; i-- > 0;) value = value << 8U | static_cast<unsigned char>(taken[i]);
-    return value;
-  }
-  std::uint64_t varint() {
-    std::uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-      const auto byte = static_cast<unsigned char>(take(1)[0]);
-      value |= std::uint64_t{byte & 0x7FU} << shift;
-      if (byte < 0x80) return value;
-    }
-    require(false, "a number of more than 64 bits");
-    return 0;
-  }
-
-  std::string_view bytes_;
-  std::string_view name_;
-  std::size_t at_ = 0;
-};
+/// What a file is not that is wrong.
+inline constexpr std::string_view sentencepiece_kind = "a SentencePiece model";
 
 inline float float_of_bits(std::uint64_t bits) {
   const auto low = static_cast<std::uint32_t>(bits);
@@ -137,8 +72,8 @@ inline float float_of_bits(std::uint64_t bits) {
 
 inline io::Piece read_piece(std::string_view message, std::string_view name) {
   io::Piece piece;
-  ProtoReader fields(message, name);
-  for (ProtoField field; fields.next(field);) {
+  WireReader fields(message, name, sentencepiece_kind);
+  for (WireField field; fields.next(field);) {
     if (field.number == 1) piece.text = std::string(field.bytes);
     if (field.number == 2) piece.score = float_of_bits(field.value);
     if (field.number == 3) {
@@ -160,10 +95,10 @@ namespace storylm::io {
 [[nodiscard]] inline SentencePieceModel read_sentencepiece_model(std::string_view bytes, std::string_view name) {
   SentencePieceModel model;
   std::string unk = "<unk>", bos = "<s>", eos = "</s>", pad = "<pad>";  // what the format says when the file does not
-  detail::ProtoReader fields(bytes, name);
-  for (detail::ProtoField field; fields.next(field);) {
-    detail::ProtoReader inner(field.bytes, name);
-    detail::ProtoField part;
+  detail::WireReader fields(bytes, name, detail::sentencepiece_kind);
+  for (detail::WireField field; fields.next(field);) {
+    detail::WireReader inner(field.bytes, name, detail::sentencepiece_kind);
+    detail::WireField part;
     if (field.number == 1) model.pieces.push_back(detail::read_piece(field.bytes, name));
     while (field.number == 2 && inner.next(part)) {  // how it was trained
       if (part.number == 3) {
@@ -184,7 +119,7 @@ namespace storylm::io {
       if (part.number == 5) model.escape_whitespaces = part.value != 0;
     }
   }
-  expects<FormatError>(!model.pieces.empty(), "SentencePieceModel", name, " is no SentencePiece model: no pieces");
+  expects<FormatError>(!model.pieces.empty(), "SentencePieceModel", name, " is not a SentencePiece model: no pieces");
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const Piece& piece = model.pieces[id];
     const auto token = static_cast<token_t>(id);
