@@ -201,6 +201,62 @@ TEST_CASE("files that are no models are refused by name") {
   CHECK(contains(error_of<IoError>([&] { (void)SentencePieceTokenizer::load(folder.path()); }), "is a folder"));
 }
 
+TEST_CASE("rules for characters that would lead the library out of its memory are refused before it sees them") {
+  const auto message_of = [](std::string_view number, std::string_view bytes) {  // a field of a protocol buffer
+    std::string field(number);
+    std::size_t size = bytes.size();
+    for (; size >= 0x80; size >>= 7U) field += static_cast<char>(size | 0x80U);
+    return (field += static_cast<char>(size)).append(bytes);
+  };
+  const auto units = [](std::vector<std::uint32_t> set) {
+    std::string bytes(1024, '\0');
+    set.resize(256, 0x80000000U);  // leaves: nothing leads there
+    for (std::size_t i = 0; i < 256; ++i)
+      for (std::size_t b = 0; b < 4; ++b) bytes[4 * i + b] = static_cast<char>(set[i] >> (8 * b) & 0xFFU);
+    return bytes;
+  };
+  const auto refused = [&](const std::string& charsmap) {
+    const std::string model = with_bytes().model_bytes() + message_of("\x1A", message_of("\x12", charsmap));
+    return error_of([&] { (void)SentencePieceTokenizer(model, false, "bpe.model").encode("a b"); });
+  };
+  const std::string size("\0\x04\0\0", 4);
+  const std::string texts("b\0", 2);
+  // Unit 0 leads to 128, from there by 'a' to 128 ^ 'a', which has a leaf beside it: the text at byte 0.
+  constexpr std::uint32_t step = 1U << 10U, leaf = 1U << 8U, value = 1U << 31U, a = 'a';
+  std::vector<std::uint32_t> one(256, value);
+  one[0] = 128 * step;
+  one[128 ^ a] = a | leaf | 1 * step;
+  CHECK(refused(size + units(one) + texts) == "");
+  CHECK(contains(refused(std::string("\0\x08\0\0", 4) + units(one) + texts), "the size of the trie"));
+  CHECK(contains(refused("\x04"), "they are cut off"));
+  CHECK(contains(refused(size + units(one) + "no end"), "the last text has no end"));
+  auto wrong = one;
+  wrong[0] = 1024 * step;
+  CHECK(contains(refused(size + units(wrong) + texts), "a step out of the trie"));
+  wrong = one;
+  wrong[128 ^ a ^ 1] = value | 2;
+  CHECK(contains(refused(size + units(wrong) + texts), "a text that is not there"));
+  wrong = one;
+  wrong[128 ^ a] = a | a * step;  // back to 128
+  CHECK(contains(refused(size + units(wrong) + texts), "a way round in circles"));
+  for (const std::uint32_t leaves : {32U, 33U}) {  // by the bytes 1, 1, 1, ... from one leaf to the next
+    wrong.assign(256, value);
+    wrong[0] = 128 * step;
+    for (std::uint32_t at = 128; at < 128 + 2 * leaves; at += 2)
+      wrong[at ^ 1] = 1 | leaf | ((at ^ 1) ^ (at + 2)) * step;
+    CHECK(refused(size + units(wrong) + texts).empty() == (leaves == 32));
+  }
+  CHECK(contains(error_of([&] { (void)SentencePieceTokenizer(std::string("\x0B\x0C", 2), false, "x"); }),
+                 "x is not a SentencePiece model: a field of unknown kind at byte 1 of 2"));
+}
+
+TEST_CASE("pieces that the library throws at are errors of the file") {
+  // A unigram model with a piece of one zero byte, a key of no length in the library's trie.
+  const std::string zero("\x0A\x03\x0A\x01\x00\x12\x02\x18\x01", 9);
+  CHECK(contains(error_of([&] { (void)SentencePieceTokenizer(with_bytes().model_bytes() + zero, false, "bpe.model"); }),
+                 "bpe.model is not a SentencePiece model"));
+}
+
 TEST_CASE("ids outside the vocabulary are refused") {
   for (const token_t wrong : {-1, 380}) {
     const std::vector<token_t> tokens{5, wrong};

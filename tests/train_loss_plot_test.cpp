@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -192,6 +193,18 @@ TEST_CASE("no loss, one loss, validations only") {
   validations.add_validation(1000, 3.0);
   validations.add_validation(2000, 2.5);
   checked(validations, 0, 2);
+}
+
+TEST_CASE("a history that no run wrote is refused: more losses of validations than steps") {
+  train::History history;
+  history.add_validation(2, 1.0);
+  train::History::visit_state(history, [](std::string_view name, auto& member) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(member)>, std::vector<double>>) {
+      if (name == "validation_losses") member.assign(100000, 1.0);
+    }
+  });
+  CHECK_THROWS_WITH_AS((void)train::loss_plot(history),
+                       "[loss_plot] the history has 100000 losses of validations after 1 steps", FormatError);
 }
 
 TEST_CASE("losses that are not finite are left out") {

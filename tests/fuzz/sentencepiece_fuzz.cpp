@@ -3,6 +3,8 @@
 /// @file
 /// @brief SentencePiece models, by our reader and by the library, which was not made for hostile ones: what it cannot
 /// stand must not come to it.
+#include <cstdint>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -83,9 +85,13 @@ void seeds(Seeds& made) {
   made.add(model(2, true, ""));
   made.add(model(3, false, ""));
   made.add(model(4, false, ""));
-  // A trie of one block whose root leads nowhere, and strings that it could name.
-  std::string trie(1024, '\0');
-  made.add(model(2, false, std::string("\0\x04\0\0", 4) + trie + std::string("a\0b", 4)));
+  // A trie that leads by 'a' to the text "b".
+  std::string trie;
+  for (std::uint32_t i = 0; i < 256; ++i) {
+    const std::uint32_t unit = i == 0 ? 128U << 10U : i == (128U ^ 'a') ? 'a' | 1U << 8U | 1U << 10U : 1U << 31U;
+    for (unsigned byte = 0; byte < 4; ++byte) trie += static_cast<char>(unit >> (8 * byte) & 0xFFU);
+  }
+  made.add(model(2, false, std::string("\0\x04\0\0", 4) + trie + std::string("b\0", 2)));
   made.words({"<0x00>", "<0xFF>", "<unk>", "<s>", "\xE2\x96\x81", "\x18\x06", "\x18\x02", "\xA8\x02\x01", "\x18\x04"});
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include <storylm/core/error.hpp>
 #include <storylm/train/formatted.hpp>
 #include <storylm/train/history.hpp>
 
@@ -88,7 +89,11 @@ class LossAxes {
 
 /// The loss curves as the text of an SVG file, 800 x 480. Training losses are drawn as means over up to 400 stretches
 /// of steps, so that the picture stays small; validation losses as points joined by a line.
+/// @throws FormatError when what was loaded is not a history: a validation lost its step or its loss
 [[nodiscard]] inline std::string loss_plot(const History& history) {
+  expects<FormatError>(history.validation_steps().size() == history.validation_losses().size(), "loss_plot",
+                       "the history has ", history.validation_losses().size(), " losses of validations after ",
+                       history.validation_steps().size(), " steps");
   const detail::LossAxes axes(history);
   std::string svg =
       "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 800 480' width='800' height='480'>\n"
