@@ -3,13 +3,14 @@
 # The slower checks, before a change is merged. Warnings are errors.
 #
 #   scripts/check.sh                     all of them
-#   scripts/check.sh format docs ...     these only: format portable x86_64_v3 aarch64 clang sanitize tidy docs
-#                                        no_cuda kills soak mutations cuda ptx registers
+#   scripts/check.sh format docs ...     these only: format portable x86_64_v3 aarch64 clang sanitize valgrind tsan fuzz
+#                                        tidy docs no_cuda kills soak mutations cuda ptx registers
 #
 # The last three need nvcc and no GPU; STORYLM_UPDATE_REGISTERS=1 lets registers write its budget anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/common.sh
+export STORYLM_FUZZ=OFF  # clang++ compiles the fuzz targets whatever a stage is about: once, in check_fuzz
 
 # Every source is laid out by .clang-format.
 check_format() {
@@ -67,6 +68,48 @@ check_sanitize() {
   build build/check/sanitize all
   ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
     run_tests build/check/sanitize --label-exclude "slow|compile|consumer|mutations|machines"
+}
+
+# Every reader against bytes of an enemy; STORYLM_FUZZ_MINUTES=60 for an hour each.
+check_fuzz() {
+  scripts/fuzz.sh "${STORYLM_FUZZ_MINUTES:-1}"
+}
+
+# Readers of files under memcheck, which sees what is read before it was written. Valgrind 3.19 knows no AVX-512: kernels for
+# all machines, of which those that it says it has are taken.
+check_valgrind() {
+  local tests=(detail_hash io_json io_safetensors io_checkpoint io_config_json io_model_file data_token_file data_stories
+    text_tokenizer_settings) test
+  if ! command -v valgrind >/dev/null; then
+    echo "check.sh: skipped: no valgrind on this machine"
+    return 0
+  fi
+  configure build/check/valgrind -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTORYLM_NATIVE=OFF -DSTORYLM_WERROR=ON -DSTORYLM_CUDA=OFF \
+    -DSTORYLM_BUILD_EXAMPLES=OFF
+  build build/check/valgrind "${tests[@]/%/_test}"
+  for test in "${tests[@]}"; do
+    echo "-- $test"
+    (cd build/check/valgrind/tests && OMP_NUM_THREADS=1 valgrind --quiet --error-exitcode=1 --leak-check=full \
+      --errors-for-leak-kinds=definite "bin/${test}_test" \
+      --test-case-exclude="*anywhere*,*changed byte*,*claims of sizes*")  # slow; the last counts calls that valgrind takes over
+  done
+}
+
+# Threads: the loader's, the pipelines' and the kernels'. Archer tells ThreadSanitizer what OpenMP's threads wait for, so that
+# it must be clang's OpenMP. The emulator's fibers are left out.
+check_tsan() {
+  local tests=(data_ordered_pipeline data_stories_parallel data_loader kernels_parallel) test archer
+  archer=$(dirname "$(readlink -f "$(command -v clang++)")")/../lib/libarcher.so
+  [ -e "$archer" ] || { echo "check.sh: skipped: no libarcher.so beside clang++ (libomp-dev has it)"; return 0; }
+  configure build/check/tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_COMPILER=clang++ -DSTORYLM_WERROR=ON \
+    -DSTORYLM_CUDA=OFF -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_LINK_KERNELS=OFF "-DCMAKE_CXX_FLAGS=-fsanitize=thread" \
+    -DCMAKE_EXE_LINKER_FLAGS=-Wl,-z,muldefs  # tests that count allocations have an operator new of their own, as TSan has
+  build build/check/tsan "${tests[@]/%/_test}"
+  for test in "${tests[@]}"; do
+    echo "-- $test"
+    (cd build/check/tsan/tests && OMP_NUM_THREADS=4 OMP_TOOL_LIBRARIES=$archer \
+      TSAN_OPTIONS="ignore_noninstrumented_modules=1:halt_on_error=0:exitcode=66" "bin/${test}_test")
+  done
 }
 
 # Each header as a source of its own, and the programs.
@@ -147,7 +190,8 @@ check_docs() {
 
 stages=("$@")
 if [ $# = 0 ]; then
-  stages=(format docs portable x86_64_v3 aarch64 clang sanitize tidy no_cuda kills soak mutations)
+  stages=(format docs portable x86_64_v3 aarch64 clang sanitize valgrind tsan fuzz tidy no_cuda kills
+    soak mutations)
   command -v nvcc >/dev/null && stages+=(cuda ptx registers)
 fi
 for stage in "${stages[@]}"; do

@@ -16,7 +16,8 @@ configure() {
   local folder=$1 generator=()
   shift
   if [ ! -e "$folder/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
-  cmake -S . -B "$folder" "${generator[@]}" ${BOOST_ROOT:+"-DBOOST_ROOT=$BOOST_ROOT"} "$@"
+  cmake -S . -B "$folder" "${generator[@]}" ${BOOST_ROOT:+"-DBOOST_ROOT=$BOOST_ROOT"} \
+    ${STORYLM_FUZZ:+"-DSTORYLM_FUZZ=$STORYLM_FUZZ"} "$@"
 }
 
 # What tests compile kernels for: the GPU that is here, else one architecture; scripts/check.sh cuda does all of them.

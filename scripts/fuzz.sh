@@ -18,7 +18,7 @@ if [ $# = 0 ]; then
 fi
 kept=${STORYLM_FUZZ_CORPUS:-${XDG_CACHE_HOME:-$HOME/.cache}/storylm-fuzz}
 scripts/setup.sh --developer
-configure build/fuzz -DCMAKE_BUILD_TYPE=Release -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_CUDA=OFF -DSTORYLM_LINK_KERNELS=OFF
+STORYLM_FUZZ=ON configure build/fuzz -DCMAKE_BUILD_TYPE=Release -DSTORYLM_BUILD_EXAMPLES=OFF -DSTORYLM_CUDA=OFF -DSTORYLM_LINK_KERNELS=OFF
 build build/fuzz fuzz_targets
 for reader in "${readers[@]}"; do
   [ -x "build/fuzz/tests/fuzz/bin/${reader}_fuzz" ] || { echo "fuzz.sh: no reader is called $reader" >&2; exit 2; }

@@ -40,6 +40,17 @@ has_sentencepiece() {
     echo 'int main() {}' | "${compiler[@]}" -x c++ - -lsentencepiece_train -lsentencepiece -o /dev/null >/dev/null 2>&1
 }
 
+has_fuzzer() {
+  echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+    clang++ -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null >/dev/null 2>&1
+}
+# The package of clang's run-time libraries is named after its version; where there is no clang yet, after the one to come.
+fuzzer_package() {
+  local version
+  version=$({ clang++ -dumpversion || apt-cache policy clang | sed -nE 's/^  Candidate: ([0-9]+:)?([0-9]+).*/\2/p'; } 2>/dev/null)
+  echo "libclang-rt-${version%%.*}-dev"
+}
+
 # The missing, as Debian's package names. Boost is apart: which package it is depends on the system.
 missing=() optional=() boost_missing=no
 find_missing() {
@@ -62,6 +73,8 @@ find_missing() {
   fi
   if [ "$developer" = yes ]; then
     has clang++ || missing+=(clang libomp-dev)
+    has_fuzzer || missing+=("$(fuzzer_package)")
+    has valgrind || missing+=(valgrind)
     has clang-tidy || missing+=(clang-tidy)
     has run-clang-tidy || missing+=(clang-tools)
     has clang-format || missing+=(clang-format)
