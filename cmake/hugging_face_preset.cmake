@@ -66,8 +66,12 @@ function(storylm_json_count out json key other absent)
   set(${out} ${first} PARENT_SCOPE)
 endfunction()
 
-# Refuses a field that says anything but <known>: null, absent, or a value of <kind>.
+# Refuses a field that says anything but <known>, a value of <kind>. Null is false where that is a BOOL, and says nothing elsewhere.
 function(storylm_json_only kind json key known)
+  storylm_json_type(type "${json}" ${key})
+  if(type STREQUAL "NULL" AND kind STREQUAL "BOOL" AND known)
+    message(FATAL_ERROR "${storylm_context}\"${key}\" is null, which is not supported: expected ${known}")
+  endif()
   storylm_json_field(value ${kind} "${json}" ${key} ${known} ${known})
   if((kind STREQUAL "REAL" AND NOT value EQUAL known) OR (NOT kind STREQUAL "REAL" AND NOT value STREQUAL known))
     message(FATAL_ERROR "${storylm_context}\"${key}\" is ${value}, which is not supported: expected ${known}")
@@ -188,6 +192,7 @@ function(storylm_write_hugging_face_preset name file header)
   storylm_json_none("${json}" pruned_heads "every layer must have all of its heads")
   storylm_json_none("${json}" per_layer_config "all layers must be alike")
   storylm_json_only(BOOL "${json}" is_encoder_decoder false)
+  storylm_json_only(BOOL "${json}" is_causal true)
 
   set(window 0)
   set(theta 10000.0)

@@ -238,6 +238,15 @@ TEST_CASE("quantised weights, other architectures and unlike layers are refused 
         R"("per_layer_config" is an object, which is not supported: all layers must be alike)");
   CHECK(refusal(gpt2, R"("is_encoder_decoder": true)") ==
         R"("is_encoder_decoder" is true, which is not supported: expected false)");
+  // transformers 5 lets every token see those behind it; null is false to Python.
+  for (const auto& family : {gpt2, llama, mistral})
+    for (const std::string value : {"false", "null"})
+      CHECK(refusal(family, "\"is_causal\": " + value) ==
+            "\"is_causal\" is " + value + ", which is not supported: expected true");
+  CHECK(llama(R"("is_causal": true)").architecture == "LlamaForCausalLM");
+  CHECK(refusal(gpt2, R"("scale_attn_weights": null)") ==
+        R"("scale_attn_weights" is null, which is not supported: expected true)");
+  CHECK(gpt2(R"("add_cross_attention": null)").architecture == "GPT2LMHeadModel");
   CHECK(refusal(config_of, R"({"model_type": "qwen2"})") ==
         R"("model_type" says "qwen2", which is not supported: expected gpt2, llama or mistral)");
   CHECK(refusal(config_of, R"({"architectures": ["GPT2Model"], "model_type": "gpt2"})") ==

@@ -202,6 +202,7 @@ namespace storylm::io {
   fields.none("pruned_heads", "every layer must have all of its heads");
   fields.none("per_layer_config", "all layers must be alike");
   fields.only("is_encoder_decoder", false);
+  fields.only("is_causal", true);  // else transformers 5 has every token attend to all
 
   HuggingFaceConfig result{.architecture = std::string(architecture.name)};
   const bool gpt2 = architecture.model_type == "gpt2";

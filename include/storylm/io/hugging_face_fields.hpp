@@ -3,6 +3,7 @@
 /// @brief The fields of a config.json as transformers reads them: absent, null and a value are three things.
 #pragma once
 
+#include <concepts>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -65,12 +66,14 @@ class HuggingFaceFields {
     check(number >= 0.0 && number < 1.0, io::quoted(key), " is ", number, ", expected 0 to 1");
     return number;
   }
-  /// Refuses a field that has another value than the only one computed here.
+  /// Refuses a field that has another value than the only one computed here. Null is false where that is a question of
+  /// yes or no, and says nothing elsewhere.
   template <class T>
   void only(std::string_view key, T known) const {
-    if (!says(key)) return;
-    const auto found = value<T>(key, known);
-    check(found == known, io::quoted(key), " is ", io::describe(*find(key)), ", which is not supported: expected ",
+    const boost::json::value* const found = find(key);
+    if (found == nullptr) return;
+    const bool same = found->is_null() ? !std::same_as<T, bool> || known == T{} : value<T>(key, known) == known;
+    check(same, io::quoted(key), " is ", io::describe(*found), ", which is not supported: expected ",
           io::json_text(boost::json::value(known)));
   }
   /// Refuses a field that says anything but null, {} or [].
