@@ -180,6 +180,7 @@ class Comparing {
                               .prompt = models_[row.plan.writer].prompt,
                               .same_as = row.plan.same_as,
                               .stories_file = "stories/" + files_.stories_path(row.plan.file).filename().string(),
+                              .max_tokens = most_tokens(models_[row.plan.writer]),
                               .drawn = source.written->drawn,
                               .seconds = source.written->seconds,
                               .summary = evaluate::summarise(source.scored->scores),

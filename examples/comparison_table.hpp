@@ -34,7 +34,8 @@ struct TableRow {
   std::optional<std::size_t> same_as{};  ///< an earlier row that has the same stories by necessity
   std::string stories_file{};            ///< where they are, from the output folder
   storylm::index_t ended = 0;            ///< stories that ended by EOS
-  double mean_tokens = 0.0;              ///< of a story, by its writer's tokenizer, prompt included
+  storylm::index_t max_tokens = 0;       ///< that a story may have, by its writer's tokenizer, prompt included
+  double mean_tokens = 0.0;              ///< of a story, by the same
   double mean_characters = 0.0;          ///< of a story, prompt included
   storylm::index_t drawn = 0;            ///< tokens drawn
   double seconds = 0.0;                  ///< that drawing took
@@ -66,7 +67,7 @@ struct Comparison {
   std::string prompt{};
   std::uint64_t seed = 0;
   storylm::index_t quantity = 0;
-  storylm::index_t max_tokens = 0;       ///< of a story, prompt included
+  storylm::index_t max_tokens = 0;       ///< of a story, prompt included, where its writer can take as many
   std::string judge{};                   ///< its name
   boost::json::object judge_settings{};  ///< identity and policy
   std::string policy{};                  ///< in words
@@ -75,21 +76,6 @@ struct Comparison {
 
 /// Standard errors on either side that hold 95 % of a normal distribution.
 inline constexpr double errors_of_95_percent = 1.959963984540054;
-
-/// `text` as UTF-8 without control characters: what is neither becomes U+FFFD.
-inline std::string printable(std::string_view text) {
-  std::string result;
-  while (!text.empty()) {
-    const FirstCharacter next = first_character(text);
-    const std::string_view character = text.substr(0, next.length);
-    const auto first = static_cast<unsigned char>(text.front());
-    const bool control = first < 0x20 || first == 0x7F ||
-                         (character.size() == 2 && first == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0);
-    result += next.whole && !control ? character : std::string_view("\uFFFD");
-    text.remove_prefix(next.length);
-  }
-  return result;
-}
 
 /// Characters of UTF-8 in `text`.
 inline storylm::index_t count_characters(std::string_view text) {
@@ -144,6 +130,9 @@ inline std::vector<std::string> notes(const Comparison& comparison) {
                     " goes on from the prompt without the space at its end, which is a token of its own to that "
                     "model.");
     }
+    if (row.max_tokens < comparison.max_tokens)
+      all.push_back(number + " has stories of up to " + std::to_string(row.max_tokens) +
+                    " tokens: its model takes no more.");
     if (row.same_as) {
       all.push_back(number + " has the stories of row " + std::to_string(*row.same_as + 1) +
                     ": with its sampling the same tokens are drawn, so nothing was done twice.");
@@ -205,8 +194,8 @@ inline boost::json::object comparison_json(const Comparison& comparison) {
     entry["perplexity"] = number(s.perplexity);
     entry["perplexity_95_percent"] =
         std::isfinite(s.standard_error)
-            ? boost::json::value(
-                  boost::json::array{row.perplexity_at(-errors_of_95_percent), row.perplexity_at(errors_of_95_percent)})
+            ? boost::json::value(boost::json::array{number(row.perplexity_at(-errors_of_95_percent)),
+                                                    number(row.perplexity_at(errors_of_95_percent))})
             : nullptr;
     entry["perplexity_over_stories"] = number(s.perplexity_over_stories);
     entry["standard_error_over_stories"] = number(s.standard_error_over_stories);
@@ -215,6 +204,7 @@ inline boost::json::object comparison_json(const Comparison& comparison) {
     entry["ended_by_eos"] = row.ended;
     entry["ended_by_eos_share"] = row.ended_share();
     entry["mean_characters"] = row.mean_characters;
+    entry["max_tokens"] = row.max_tokens;
     entry["mean_tokens_of_writer"] = row.mean_tokens;
     entry["tokens_written"] = row.drawn;
     entry["seconds_of_writing"] = row.seconds;

@@ -36,6 +36,7 @@
 #include "model_source.hpp"
 #include "program.hpp"
 #include "story_files.hpp"
+#include "story_text.hpp"
 
 namespace {
 
@@ -104,7 +105,7 @@ class Progress {
     }
   }
   void begin(const std::filesystem::path& file, std::size_t stories) {
-    file_ = file.filename().string();
+    file_ = program::printable(file.filename().string());
     stories_ = stories;
     tokens_before_ += std::exchange(tokens_, 0);
   }
@@ -186,7 +187,7 @@ void print_row(const FileScores& file) {
       real(s.standard_error),    real(s.perplexity),        real(s.perplexity_over_stories), real(s.bits_per_byte)};
   std::array<std::string_view, columns.size()> views;
   std::copy(cells.begin(), cells.end(), views.begin());
-  print_row(views, file.file.string());
+  print_row(views, program::printable(file.file.string()));
 }
 
 boost::json::value number(double value) {
@@ -206,7 +207,7 @@ std::string json_text(const Flags& flags, const Policy& policy, const std::vecto
       stories.push_back(std::move(story));
     }
     boost::json::object entry;
-    entry["file"] = file.file.string();
+    entry["file"] = program::printable(file.file.string());
     entry["stories"] = s.stories;
     entry["tokens"] = s.tokens;
     entry["mean_nll"] = number(s.mean_nll);
@@ -219,7 +220,7 @@ std::string json_text(const Flags& flags, const Policy& policy, const std::vecto
     all.push_back(std::move(entry));
   }
   boost::json::object words;
-  words["judge"] = flags.judge.string();
+  words["judge"] = program::printable(flags.judge.string());
   words["bos"] = policy.judge.bos;
   words["bos_id"] = policy.judge.bos ? boost::json::value(policy.judge.bos_id) : boost::json::value(nullptr);
   words["context"] = policy.judge.context;
@@ -277,8 +278,8 @@ int judge(Flags& flags) {
   const Policy policy = make_policy(flags, loaded, source.config().max_len);
   std::optional<detail::AtomicFile> json;  // found out now that it cannot be written, not when all is done
   if (!flags.json.empty()) json.emplace(flags.json);
-  std::cout << "Judge: " << flags.judge.string() << ", " << parameter_count(source.config()) << " parameters in "
-            << flags.compute.dtype << "\nPolicy:\n  " << policy_lines(policy) << "\n\n";
+  std::cout << "Judge: " << program::printable(flags.judge.string()) << ", " << parameter_count(source.config())
+            << " parameters in " << flags.compute.dtype << "\nPolicy:\n  " << policy_lines(policy) << "\n\n";
   print_header();
   const auto files = program::with_device(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
     return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
@@ -328,5 +329,6 @@ int main(int argc, char** argv) {
   app.add_option("--json", flags.json, "file that gets policy, numbers and the score of every story (default: none)");
   flags.compute.add_to(app);
   program::catch_stop_signals();
+  program::survive_closed_pipes();
   return program::run(app, argc, argv, [&flags] { return judge(flags); });
 }

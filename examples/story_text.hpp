@@ -51,6 +51,21 @@ inline FirstCharacter first_character(std::string_view text) {
   return {.length = length, .whole = true};
 }
 
+/// `text` as UTF-8 without control characters: what is neither becomes U+FFFD.
+inline std::string printable(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const FirstCharacter next = first_character(text);
+    const std::string_view character = text.substr(0, next.length);
+    const auto first = static_cast<unsigned char>(text.front());
+    const bool control = first < 0x20 || first == 0x7F ||
+                         (character.size() == 2 && first == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0);
+    result += next.whole && !control ? character : std::string_view("\uFFFD");
+    text.remove_prefix(next.length);
+  }
+  return result;
+}
+
 /// The stories that continue one prompt, as text.
 ///
 /// Tokenizers treat spaces in two ways. SentencePiece as we train it drops spaces at the end of what it encodes and

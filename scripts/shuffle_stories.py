@@ -29,14 +29,14 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     dice = random.Random(arguments.seed)
-    text = arguments.input.read_text(encoding="utf-8")
+    text = arguments.input.read_bytes().decode()  # line ends as they are: judge_stories knows only one, \n
     if arguments.input.suffix == ".json":
         records = [{**record, "story": shuffled(record["story"], dice)} for record in json.loads(text)]
         text = json.dumps(records, ensure_ascii=False) + "\n"
     elif SEPARATOR in text:
         text = f"\n{SEPARATOR}\n".join(shuffled(story, dice) for story in text.split(SEPARATOR)) + "\n"
     else:
-        text = "".join(shuffled(story, dice) + "\n" for story in text.splitlines() if story.strip())
+        text = "".join(shuffled(story, dice) + "\n" for story in text.split("\n") if story.strip())
     arguments.output.write_text(text, encoding="utf-8")
 
 

@@ -203,6 +203,7 @@ program::Comparison comparison() {
                         .prompt = "Once <i>upon</i>",
                         .stories_file = "stories/best.txt",
                         .ended = 2,
+                        .max_tokens = 256,
                         .mean_tokens = 20.5,
                         .mean_characters = 70,
                         .drawn = 100,
@@ -212,8 +213,10 @@ program::Comparison comparison() {
   program::TableRow twin = row;
   twin.sampling = "logits-as-weights, T = 1, k = 3";
   twin.same_as = 0;
-  program::TableRow empty{
-      .model = "empty", .prompt = row.prompt, .summary = evaluate::summarise(std::vector<evaluate::StoryScore>(3))};
+  program::TableRow empty{.model = "empty",
+                          .prompt = row.prompt,
+                          .max_tokens = 128,
+                          .summary = evaluate::summarise(std::vector<evaluate::StoryScore>(3))};
   program::TableRow single = row;
   single.summary = evaluate::summarise(std::vector<evaluate::StoryScore>(scores.begin(), scores.begin() + 1));
   return {.prompt = "Once <i>upon</i>",
@@ -237,6 +240,9 @@ TEST_CASE("the page: everything from outside is text, every row is there, a row 
   CHECK(contains(html, "<td class=\"problem\" colspan=\"7\">nothing to judge: none of the 3 stories"));
   CHECK(contains(html, "Row 2 has the stories of row 1"));
   CHECK(contains(html, "Row 1: 1 of 3 stories"));
+  CHECK(contains(html, "of up to 256 tokens"));
+  CHECK(contains(html, "Row 3 has stories of up to 128 tokens"));
+  CHECK(html.find("Row 1 has stories") == std::string::npos);
   CHECK(html.find("nan") == std::string::npos);
   CHECK(html.find("inf") == std::string::npos);
   CHECK(html.find("http://") == std::string::npos);
@@ -261,7 +267,7 @@ TEST_CASE("the table as text: columns are aligned, nothing is 0 that is not know
   std::vector<std::string> lines;
   for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
     lines.push_back(text.substr(at, text.find('\n', at) - at));
-  REQUIRE(lines.size() == 5 + 3);
+  REQUIRE(lines.size() == 5 + 4);
   for (std::size_t i = 1; i < 5; ++i) CHECK(program::count_characters(lines[i]) == program::count_characters(lines[0]));
   CHECK(contains(lines[0], "perplexity"));
   CHECK(contains(lines[1], "10.75"));  // exp(95 / 40)
@@ -286,6 +292,8 @@ TEST_CASE("JSON: full precision, null where there is no number") {
   CHECK(rows[0].at("tokens_per_second").as_double() == 50.0);
   CHECK(rows[0].at("same_as_row").is_null());
   CHECK(rows[0].at("problem").is_null());
+  CHECK(rows[0].at("max_tokens").as_int64() == 256);
+  CHECK(rows[2].at("max_tokens").as_int64() == 128);
   CHECK(rows[1].at("same_as_row").as_int64() == 1);
   for (const char* field : {"mean_nll", "standard_error", "perplexity", "perplexity_95_percent",
                             "perplexity_over_stories", "bits_per_byte", "tokens_per_second"}) {
@@ -295,6 +303,11 @@ TEST_CASE("JSON: full precision, null where there is no number") {
   CHECK(contains(std::string(rows[2].at("problem").as_string()), "nothing to judge"));
   CHECK(rows[3].at("perplexity").is_double());
   CHECK(rows[3].at("perplexity_95_percent").is_null());
+  // exp() has an end.
+  auto wide = source;
+  wide.rows[0].summary.standard_error = 1000;
+  const auto ends = io::parse_json(io::json_text(program::comparison_json(wide)));
+  CHECK(ends.at("rows").at(0).at("perplexity_95_percent").at(1).is_null());
 }
 
 }  // namespace

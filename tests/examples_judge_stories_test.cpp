@@ -269,6 +269,48 @@ TEST_CASE("failures while running: exit code 1") {
   CHECK(judge(input + "--json /nowhere/scores.json").code == 1);
 }
 
+TEST_CASE("a closed pipe costs the table, not the JSON file") {
+  const TemporaryFolder folder;
+  const std::string command = "{ sleep 0.2; '" STORYLM_BIN_DIR "/judge_stories' " + judge_flag() + "--input " +
+                              path("shard.json") + " --json '" + (folder / "scores.json").string() + "' 2> '" +
+                              (folder / "err").string() + "'; echo $? > '" + (folder / "code").string() + "'; } | true";
+  REQUIRE(std::system(command.c_str()) == 0);
+  CHECK(read_bytes(folder / "code") == "1\n");
+  CHECK(contains(read_bytes(folder / "err"), "cannot write standard output"));
+  REQUIRE(std::filesystem::exists(folder / "scores.json"));
+  same_scores(file_of(io::read_json(folder / "scores.json").as_object(), 0), expected({.bos = true, .bos_id = 1}));
+}
+
+TEST_CASE("a file's name may be any bytes: JSON and table stay UTF-8 and a line") {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a\xFF\nb.txt", stories[0]);
+  const std::string json = (folder / "scores.json").string();
+  const Result result =
+      judge(judge_flag() + "--input '" + (folder / "a\xFF\nb.txt").string() + "' --json '" + json + "'");
+  REQUIRE(result.code == 0);
+  CHECK(contains(result.out, "a\uFFFD\uFFFDb.txt\n"));
+  CHECK(contains(read_bytes(json), "a\uFFFD\uFFFDb.txt"));
+}
+
+TEST_CASE("shuffle_stories.py sees the stories that judge_stories sees") {
+  const TemporaryFolder folder;
+  const auto count = [](const std::filesystem::path& file) {
+    int found = 0;
+    program::for_each_story(file, [&found](std::string_view) { ++found; });
+    return found;
+  };
+  const std::string script = "python3 '" STORYLM_TEST_DIR "/../scripts/shuffle_stories.py' ";
+  write_bytes(folder / "lines.txt", "Tom\u2028slept.\r\n\nBen\rsaw\x0C a tree.\nAnna\u0085sang.");
+  write_bytes(folder / "separated.txt", read_bytes(made_folder() / "separated.txt"));
+  for (const char* name : {"lines.txt", "separated.txt"}) {
+    CAPTURE(name);
+    const std::string out = (folder / "out").string() + name;
+    REQUIRE(std::system((script + "'" + (folder / name).string() + "' '" + out + "'").c_str()) == 0);
+    CHECK(count(folder / name) == (name[0] == 'l' ? 3 : 4));
+    CHECK(count(out) == count(folder / name));
+  }
+}
+
 TEST_CASE("SIGINT and SIGTERM end the program cleanly, without a JSON file") {
   const TemporaryFolder folder;
   std::string many;
