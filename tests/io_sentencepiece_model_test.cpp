@@ -188,3 +188,11 @@ TEST_CASE("base64 of any length") {
   CHECK(storylm::detail::base64("foo") == "Zm9v");
   CHECK(storylm::detail::base64("foobar\xFF") == "Zm9vYmFy/w==");
 }
+
+TEST_CASE("a field that is stored as another type is one that nobody knows, as for protobuf") {
+  using namespace std::string_view_literals;
+  const auto model = storylm::io::read_sentencepiece_model("\x08\x01\x0A\x05\x0A\x01\x61\x10\x01"sv, "x");
+  REQUIRE(model.pieces.size() == 1);  // 08 01: a number where pieces are; 10 01: a number that is no score
+  CHECK(model.pieces[0].text == "a");
+  CHECK(model.pieces[0].score == 0.0F);
+}

@@ -61,6 +61,8 @@ void run(std::string_view input) {
   static_cast<void>(refusal(
       [&] {
         const SentencePieceTokenizer tokenizer(std::string(input), (input.size() & 1U) != 0, "bpe.model");
+        must(!accepted || static_cast<std::size_t>(tokenizer.vocab_size()) == ours.pieces.size(),
+             "the number of pieces");
         static_cast<void>(tokenizer.settings());
         must(!tokenizer.vocab_text().empty(), "no vocabulary");
         for (const std::string_view text :

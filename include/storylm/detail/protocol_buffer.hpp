@@ -11,11 +11,18 @@
 
 namespace storylm::detail {
 
+/// How a field is stored.
+enum class WireKind : std::uint8_t { varint = 0, eight_bytes = 1, bytes = 2, four_bytes = 5 };
+
 /// One field of a protocol buffer.
 struct WireField {
   std::uint64_t number = 0;
+  WireKind kind = WireKind::varint;
   std::uint64_t value = 0;  // of a varint or four or eight bytes
   std::string_view bytes;   // of a string or a message
+
+  /// True when it is this field, stored as its type is: protobuf takes another for one that it does not know.
+  [[nodiscard]] bool is(std::uint64_t which, WireKind how) const noexcept { return number == which && kind == how; }
 };
 
 /// Walks over the fields of a message. Stricter than protobuf itself: groups, field 0 and numbers of fields beyond 32
@@ -32,7 +39,7 @@ class WireReader {
     if (at_ == bytes_.size()) return false;
     const std::uint64_t key = varint();
     require(key >= 8 && key <= 0xFFFFFFFFU, "a field without a number");
-    field = {.number = key >> 3U, .value = 0, .bytes = {}};
+    field = {.number = key >> 3U, .kind = static_cast<WireKind>(key & 7U), .value = 0, .bytes = {}};
     switch (key & 7U) {
       case 0:
         field.value = varint();

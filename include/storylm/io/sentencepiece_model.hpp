@@ -74,9 +74,9 @@ inline io::Piece read_piece(std::string_view message, std::string_view name) {
   io::Piece piece;
   WireReader fields(message, name, sentencepiece_kind);
   for (WireField field; fields.next(field);) {
-    if (field.number == 1) piece.text = std::string(field.bytes);
-    if (field.number == 2) piece.score = float_of_bits(field.value);
-    if (field.number == 3) {
+    if (field.is(1, WireKind::bytes)) piece.text = std::string(field.bytes);
+    if (field.is(2, WireKind::four_bytes)) piece.score = float_of_bits(field.value);
+    if (field.is(3, WireKind::varint)) {
       expects<FormatError>(field.value >= 1 && field.value <= 6, "SentencePieceModel", name, ": a piece is of kind ",
                            field.value, ", expected 1 to 6");
       piece.kind = static_cast<io::PieceKind>(field.value);
@@ -93,30 +93,31 @@ namespace storylm::io {
 /// @param name what errors call it
 /// @throws FormatError when they are not a SentencePiece model
 [[nodiscard]] inline SentencePieceModel read_sentencepiece_model(std::string_view bytes, std::string_view name) {
+  using detail::WireKind;
   SentencePieceModel model;
   std::string unk = "<unk>", bos = "<s>", eos = "</s>", pad = "<pad>";  // what the format says when the file does not
   detail::WireReader fields(bytes, name, detail::sentencepiece_kind);
   for (detail::WireField field; fields.next(field);) {
     detail::WireReader inner(field.bytes, name, detail::sentencepiece_kind);
     detail::WireField part;
-    if (field.number == 1) model.pieces.push_back(detail::read_piece(field.bytes, name));
-    while (field.number == 2 && inner.next(part)) {  // how it was trained
-      if (part.number == 3) {
+    if (field.is(1, WireKind::bytes)) model.pieces.push_back(detail::read_piece(field.bytes, name));
+    while (field.is(2, WireKind::bytes) && inner.next(part)) {  // how it was trained
+      if (part.is(3, WireKind::varint)) {
         expects<FormatError>(part.value >= 1 && part.value <= 4, "SentencePieceModel", name, ": its model is of type ",
                              part.value, ", expected 1 to 4");
         model.model = static_cast<PieceModel>(part.value);
       }
-      if (part.number == 24) model.space_is_suffix = part.value != 0;
-      if (part.number == 45) unk = std::string(part.bytes);
-      if (part.number == 46) bos = std::string(part.bytes);
-      if (part.number == 47) eos = std::string(part.bytes);
-      if (part.number == 48) pad = std::string(part.bytes);
+      if (part.is(24, WireKind::varint)) model.space_is_suffix = part.value != 0;
+      if (part.is(45, WireKind::bytes)) unk = std::string(part.bytes);
+      if (part.is(46, WireKind::bytes)) bos = std::string(part.bytes);
+      if (part.is(47, WireKind::bytes)) eos = std::string(part.bytes);
+      if (part.is(48, WireKind::bytes)) pad = std::string(part.bytes);
     }
-    while (field.number == 3 && inner.next(part)) {  // the normaliser
-      if (part.number == 2) model.charsmap = std::string(part.bytes);
-      if (part.number == 3) model.add_dummy_prefix = part.value != 0;
-      if (part.number == 4) model.remove_extra_whitespaces = part.value != 0;
-      if (part.number == 5) model.escape_whitespaces = part.value != 0;
+    while (field.is(3, WireKind::bytes) && inner.next(part)) {  // the normaliser
+      if (part.is(2, WireKind::bytes)) model.charsmap = std::string(part.bytes);
+      if (part.is(3, WireKind::varint)) model.add_dummy_prefix = part.value != 0;
+      if (part.is(4, WireKind::varint)) model.remove_extra_whitespaces = part.value != 0;
+      if (part.is(5, WireKind::varint)) model.escape_whitespaces = part.value != 0;
     }
   }
   expects<FormatError>(!model.pieces.empty(), "SentencePieceModel", name, " is not a SentencePiece model: no pieces");

@@ -94,10 +94,10 @@ inline void expect_sentencepiece_model(std::string_view model, std::string_view 
   constexpr std::uint64_t normalizer = 3, denormalizer = 5, charsmap = 2;
   WireReader fields(model, name, kind);
   for (WireField field; fields.next(field);) {
-    if (field.number != normalizer && field.number != denormalizer) continue;
+    if (!field.is(normalizer, WireKind::bytes) && !field.is(denormalizer, WireKind::bytes)) continue;
     WireReader inner(field.bytes, name, kind);
     for (WireField part; inner.next(part);) {
-      if (part.number == charsmap && !part.bytes.empty()) expect_charsmap(part.bytes, name);
+      if (part.is(charsmap, WireKind::bytes) && !part.bytes.empty()) expect_charsmap(part.bytes, name);
     }
   }
 }
