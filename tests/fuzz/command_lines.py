@@ -30,7 +30,7 @@ def flags_of(program):
     found = sorted(set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", text)))
     if len(found) < 2:
         sys.exit(f"command_lines: {program} --help names no flags")
-    return [flag for flag in found if flag not in ("--help", "-h")]
+    return [flag for flag in found if flag not in ("--help", "-h")] or ["--none"]
 
 
 def command_line(random_, flags):
