@@ -100,6 +100,28 @@ TEST_CASE("GPT-2's kind: what the files beside it say counts") {
                  "the added token \"<x>\" has the ids 601 and 600"));
 }
 
+TEST_CASE("what a tokenizer.json puts around a text must be BOS and EOS") {
+  const TemporaryFolder folder;
+  copy_files(models() / "gpt2", folder, {"tokenizer_config.json"});
+  const auto with_single = [&](std::string_view single) {
+    boost::json::value document = io::read_json(models() / "gpt2/tokenizer.json");
+    document.as_object()["post_processor"].as_object()["single"] = io::parse_json(single);
+    write_bytes(folder / "tokenizer.json", io::json_text(document));
+    return load_tokenizer(folder.path());
+  };
+  const LoadedTokenizer both = with_single(
+      R"([{"SpecialToken": {"id": "<|endoftext|>"}}, {"Sequence": {}}, {"SpecialToken": {"id": "<|endoftext|>"}}])");
+  CHECK(both.adds_bos);
+  CHECK(both.adds_eos);
+  const auto refusal = [&](std::string_view single) { return error_of([&] { (void)with_single(single); }); };
+  CHECK(contains(refusal(R"([{"SpecialToken": {"id": "A"}}, {"Sequence": {}}])"),
+                 "the post-processor puts \"A\" before a text, which is not its BOS"));
+  CHECK(contains(refusal(R"([{"Sequence": {}}, {"SpecialToken": {"id": "A"}}])"),
+                 "the post-processor puts \"A\" behind a text, which is not its EOS"));
+  CHECK(contains(refusal(R"([{"SpecialToken": {"id": "<none>"}}, {"Sequence": {}}])"),
+                 "the post-processor puts \"<none>\" before a text, which is not its BOS"));
+}
+
 TEST_CASE("Llama's kind has the ids of transformers, special tokens as text and parsed") {
   // "legacy": text behind a special token begins with a space, as in transformers 4; else as in 5.
   for (const std::string name : {"llama", "mistral"}) {

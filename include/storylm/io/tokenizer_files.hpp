@@ -50,6 +50,8 @@ struct TokenizerJson {
   std::vector<AddedToken> added;  ///< of "added_tokens"
   std::optional<bool> adds_bos;   ///< whether its post-processor does, where it has one that could
   std::optional<bool> adds_eos;   ///< likewise
+  std::string before;             ///< the text of the token that it puts before a text; "": none
+  std::string behind;             ///< likewise
 };
 
 /// What makes a ByteLevelBpe.
@@ -148,6 +150,8 @@ class TokenizerReader {
       }
       json.adds_bos = before == 1;
       json.adds_eos = behind == 1;
+      if (before == 1) json.before = template_token(items.front());
+      if (behind == 1) json.behind = template_token(items.back());
     }
   }
 
@@ -239,6 +243,10 @@ class TokenizerReader {
   }
 
  private:
+  /// The text of a special token in a post-processor's template.
+  [[nodiscard]] std::string template_token(const Object& item) const {
+    return io::get<std::string>(io::get<Object>(item, "SpecialToken", name_), "id", name_);
+  }
   // As deep as JSON may be, which is bounded.
   void flatten(const Object& object, std::string_view list, std::vector<Object>& found) const {
     if (type_of(object) != "Sequence") {

@@ -130,6 +130,24 @@ class OwnVocabulary {
   return named;
 }
 
+/// What the post-processor of a tokenizer.json puts around a text must be what the folder calls BOS and EOS, for that
+/// is what programs put there. @throws FormatError
+inline void expect_template(const io::TokenizerJson& json, const NamedTokens& named, const OwnVocabulary& own,
+                            token_t own_bos, token_t own_eos) {
+  const auto id_of = [&](const std::string& text) {
+    const auto added = std::find_if(named.tokens.begin(), named.tokens.end(),
+                                    [&](const AddedToken& token) { return token.text == text; });
+    return added != named.tokens.end() ? added->id : own.id_of(text).value_or(-1);
+  };
+  const auto expect = [&](const std::string& text, token_t id, std::string_view where, std::string_view role) {
+    if (text.empty()) return;
+    expects<FormatError>(id >= 0 && id_of(text) == id, "tokenizer", json.name, ": the post-processor puts ",
+                         ShownToken{text}, ' ', where, " a text, which is not its ", role);
+  };
+  expect(json.before, named.options.bos.value_or(own_bos), "before", "BOS");
+  expect(json.behind, named.options.eos.value_or(own_eos), "behind", "EOS");
+}
+
 /// GPT-2's kind: from tokenizer.json, or else from vocab.json and merges.txt.
 [[nodiscard]] inline LoadedTokenizer load_byte_level_bpe(const std::filesystem::path& folder,
                                                          const LoadTokenizerOptions& options) {
@@ -155,6 +173,7 @@ class OwnVocabulary {
     if (!token->has_value() && has_it) *token = end_of_text;
   }
   NamedTokens named = name_tokens(folder.string(), config, json.added, own);
+  expect_template(json, named, own, -1, -1);
   named.options.parse_special = options.parse_special;
   const std::optional<bool> adds_bos = config.add_bos_token.has_value() ? config.add_bos_token : json.adds_bos;
   return {.tokenizer = WithAddedTokens(ByteLevelBpe(file.pairs, file.options), std::move(named.tokens), named.options),
@@ -180,6 +199,7 @@ class OwnVocabulary {
   OwnVocabulary own;
   for (token_t id = 0; id < tokenizer.vocab_size(); ++id) own.add(tokenizer.piece(id), id);
   NamedTokens named = name_tokens(folder.string(), config, json.added, own);
+  expect_template(json, named, own, tokenizer.bos(), tokenizer.eos());
   named.options.parse_special = options.parse_special;
   named.options.text_begins_anew = config.legacy.value_or(false);
   const std::optional<bool> adds_bos = config.add_bos_token.has_value() ? config.add_bos_token : json.adds_bos;
