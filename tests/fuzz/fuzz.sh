@@ -9,7 +9,8 @@
 set -euo pipefail
 program=$1 seconds=$2
 name=$(basename "$program" _fuzz)
-work=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/storylm-fuzz-run-XXXXXX")
+template=storylm-fuzz-run-XXXXXX
+if [ -w /dev/shm ]; then work=$(mktemp -d -p /dev/shm "$template"); else work=$(mktemp -d -t "$template"); fi
 trap 'rm -rf "$work"' EXIT
 corpus=${3:-$work/corpus} artifacts=${4:-.}
 mkdir -p "$corpus" "$artifacts" "$work/files"
