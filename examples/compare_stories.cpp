@@ -162,6 +162,8 @@ class Comparing {
     return judge();
   }
 
+  /// Where rows and table are.
+  [[nodiscard]] const program::RowFiles& files() const noexcept { return files_; }
   /// The table with all that belongs to it. After work().
   [[nodiscard]] program::Comparison result() const {
     program::Comparison all{.prompt = flags_.prompt,
@@ -401,14 +403,14 @@ int compare(const Flags& flags) {
     return program::stopped_exit_code();
   }
   const program::Comparison result = comparing.result();
-  detail::AtomicFile page(flags.output / "comparison.html");
-  detail::AtomicFile json(flags.output / "comparison.json");
+  detail::AtomicFile page(comparing.files().page_path());
+  detail::AtomicFile json(comparing.files().table_path());
   page.write(program::comparison_html(result));
   json.write(io::json_text(program::comparison_json(result)) + '\n');
   detail::AtomicFile::publish_all({&page, &json});
   std::cout << "Judge: " << result.judge << "\nPolicy: " << result.policy << "\n\n"
             << program::comparison_text(result) << std::flush;
-  std::cerr << "the page with error bars and examples: " << (flags.output / "comparison.html").string() << '\n';
+  std::cerr << "the page with error bars and examples: " << comparing.files().page_path().string() << '\n';
   return EXIT_SUCCESS;
 }
 

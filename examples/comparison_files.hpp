@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
@@ -142,6 +143,11 @@ class RowFiles {
     return folder_ / "rows" / (row + ".scores.json");
   }
 
+  /// The table as a page, which is there when all rows are done.
+  [[nodiscard]] std::filesystem::path page_path() const { return folder_ / "comparison.html"; }
+  /// The table as JSON.
+  [[nodiscard]] std::filesystem::path table_path() const { return folder_ / "comparison.json"; }
+
   /// The row's stories if they are written. @throws storylm::FormatError when they are others, unless to be redone
   [[nodiscard]] std::optional<WrittenRow> written(const std::string& row, const boost::json::object& key) const {
     return take_up(written_path(row), key, [&](const boost::json::object& found, const std::string& name) {
@@ -160,14 +166,12 @@ class RowFiles {
       return result;
     });
   }
-  /// Writes them. What stands there of an older row goes first, so that no moment has parts of both.
+  /// Writes them. What stands there of an older row goes first, and before it a table that tells of it, so that no
+  /// moment has parts of both.
   /// @throws storylm::WriteError
   void keep(const std::string& row, const boost::json::object& key, const WrittenRow& written) const {
-    for (const auto& older : {scored_path(row), written_path(row)}) {
-      std::error_code error;
-      std::filesystem::remove(older, error);
-      storylm::expects<storylm::WriteError>(!error, op, "cannot remove ", older, ": ", error.message());
-    }
+    if (std::filesystem::exists(stories_path(row))) remove({page_path(), table_path()});
+    remove({scored_path(row), written_path(row)});
     const std::string text = join(written.stories);
     boost::json::object document;
     document["key"] = key;
@@ -200,7 +204,7 @@ class RowFiles {
       return result;
     });
   }
-  /// Writes them. @throws storylm::WriteError
+  /// Writes them. A table that tells of older ones goes first. @throws storylm::WriteError
   void keep(const std::string& row, const boost::json::object& key, const ScoredRow& scored) const {
     boost::json::object document;
     document["key"] = key;
@@ -218,6 +222,7 @@ class RowFiles {
     document["nll"] = std::move(nll);
     document["targets"] = std::move(targets);
     document["bytes"] = std::move(bytes);
+    if (std::filesystem::exists(scored_path(row))) remove({page_path(), table_path()});
     storylm::detail::write_file(scored_path(row), storylm::io::json_text(document) + '\n');
   }
 
@@ -247,6 +252,13 @@ class RowFiles {
   static constexpr std::string_view op = "comparison";
   static constexpr std::string_view separator = "<|endoftext|>";
 
+  static void remove(std::initializer_list<std::filesystem::path> files) {
+    for (const auto& file : files) {
+      std::error_code error;
+      std::filesystem::remove(file, error);
+      storylm::expects<storylm::WriteError>(!error, op, "cannot remove ", file, ": ", error.message());
+    }
+  }
   /// Reads a row's file by `read` if it is there with that key.
   template <class F>
   auto take_up(const std::filesystem::path& path, const boost::json::object& key, F&& read) const

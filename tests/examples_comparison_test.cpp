@@ -97,6 +97,24 @@ TEST_CASE("rows are kept and taken up again bit for bit") {
   CHECK(!files.written("row", key_of(1)));
 }
 
+TEST_CASE("a table does not outlive a row that it tells of") {
+  const TemporaryFolder folder;
+  const RowFiles files(folder / "out", true);
+  const auto table_outlives = [&](const auto& row, const char* name) {
+    for (const auto& path : {files.page_path(), files.table_path()}) write_bytes(path, "table");
+    files.keep(name, key_of(1), row);
+    CHECK(std::filesystem::exists(files.page_path()) == std::filesystem::exists(files.table_path()));
+    return std::filesystem::exists(files.page_path());
+  };
+  const program::ScoredRow scored{.scores = {{.tokens = 3, .nll = 2, .targets = 4, .bytes = 9}}};
+  CHECK(table_outlives(written_row(), "row"));  // it is new
+  CHECK(table_outlives(scored, "row"));
+  CHECK(!table_outlives(scored, "row"));
+  CHECK(!table_outlives(written_row(), "row"));
+  CHECK(table_outlives(scored, "row"));
+  CHECK(table_outlives(written_row(), "other"));
+}
+
 TEST_CASE("a row of other settings, a changed or damaged one is refused, or redone when told so") {
   const TemporaryFolder folder;
   {
