@@ -95,9 +95,9 @@ namespace storylm {
 /// What GPT-2's pre-tokenizer tells apart.
 enum class UnicodeClass : std::uint8_t {
   other,   ///< nothing of the following; also what is no character at all
-  letter,  ///< \\\\p{L}
-  number,  ///< \\\\p{N}
-  space,   ///< \\\\s: the property White_Space
+  letter,  ///< `\\\\p{L}`
+  number,  ///< `\\\\p{N}`
+  space,   ///< `\\\\s`: the property White_Space
 };
 
 namespace detail {
@@ -138,7 +138,7 @@ def write(classes, path):
             line = " "
         line += number
     text = HEADER.replace("@VERSION@", version).replace("@TOKENIZERS@", tokenizers.__version__)
-    path.write_text(text.replace("@RUNS@", "\n".join([*lines, line])).replace("\\\\", "\\"), encoding="utf-8")
+    path.write_text(text.replace("@RUNS@", "\n".join([*lines, line])), encoding="utf-8")
     counts = [sum(k == kind for k in classes) for kind in (LETTER, NUMBER, SPACE)]
     print(f"{path.name}: Unicode {version}, {len(starts)} runs; letters, numbers, spaces: {counts}")
 

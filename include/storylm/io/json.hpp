@@ -44,7 +44,7 @@ struct JsonSource {
 
 /// `text` as a message may show it: in quotes, control characters escaped, at most about 80 characters.
 [[nodiscard]] inline std::string quoted(std::string_view text) { return detail::quoted(text); }
-/// The same: where <iomanip> is included, std::quoted, which escapes nothing, would be found and be the better match.
+/// The same: where `iomanip` is included, std::quoted, which escapes nothing, would be found and be the better match.
 [[nodiscard]] inline std::string quoted(const std::string& text) { return detail::quoted(text); }
 /// The same.
 [[nodiscard]] inline std::string quoted(std::string& text) { return detail::quoted(text); }

@@ -45,7 +45,7 @@ struct TokenizerConfig {
 
 /// A tokenizer.json: the document, and what concerns every kind of tokenizer.
 struct TokenizerJson {
-  boost::json::object document;
+  boost::json::object document;   ///< the whole file
   std::string name;               ///< its path
   std::vector<AddedToken> added;  ///< of "added_tokens"
   std::optional<bool> adds_bos;   ///< whether its post-processor does, where it has one that could
@@ -56,7 +56,7 @@ struct TokenizerJson {
 
 /// What makes a ByteLevelBpe.
 struct ByteLevelBpeFile {
-  BytePairs pairs;
+  BytePairs pairs;              ///< vocabulary and merges
   ByteLevelBpeOptions options;  ///< without special tokens, which are named elsewhere
 };
 

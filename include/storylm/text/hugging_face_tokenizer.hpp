@@ -30,7 +30,7 @@ struct LoadTokenizerOptions {
 
 /// A tokenizer, and what its folder says a model expects around a text. encode() itself adds nothing.
 struct LoadedTokenizer {
-  AnyTokenizer tokenizer;
+  AnyTokenizer tokenizer;           ///< with the added tokens of its folder
   bool adds_bos = false;            ///< texts begin with BOS
   bool adds_bos_is_stated = false;  ///< by the folder; else it is the custom: yes for SentencePiece, no for GPT-2's BPE
   bool adds_eos = false;            ///< texts end in EOS

@@ -13,9 +13,9 @@ namespace storylm {
 /// What GPT-2's pre-tokenizer tells apart.
 enum class UnicodeClass : std::uint8_t {
   other,   ///< nothing of the following; also what is no character at all
-  letter,  ///< \p{L}
-  number,  ///< \p{N}
-  space,   ///< \s: the property White_Space
+  letter,  ///< `\\p{L}`
+  number,  ///< `\\p{N}`
+  space,   ///< `\\s`: the property White_Space
 };
 
 namespace detail {
