@@ -141,12 +141,22 @@ function(storylm_write_hugging_face_preset name file header)
   if(NOT name MATCHES "^[a-z][a-z0-9_]*$")
     message(FATAL_ERROR "storylm_add_preset: \"${name}\" is not a name: expected lower-case letters, digits and _")
   endif()
+  # The words of C++20 that such a name could be; the compiler's message would speak of a generated header.
+  set(keywords alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await
+      co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do double
+      dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not
+      not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires return short signed sizeof static
+      static_assert static_cast struct switch template this thread_local throw true try typedef typeid typename union unsigned using
+      virtual void volatile wchar_t while xor xor_eq)
+  if(name IN_LIST keywords)
+    message(FATAL_ERROR "storylm_add_preset: \"${name}\" is a keyword of C++")
+  endif()
   get_property(folder GLOBAL PROPERTY storylm_include_folder)
   if(NOT folder)
     set(folder ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../include)
   endif()
   file(READ ${folder}/storylm/models/presets.hpp built_in)
-  if(built_in MATCHES " ${name} = ")
+  if(built_in MATCHES "\ninline constexpr [A-Za-z:]+ ${name} = " OR built_in MATCHES "[ \n]constexpr [A-Za-z:]+ ${name}\\(")
     message(FATAL_ERROR "storylm_add_preset: \"${name}\" is taken (storylm/models/presets.hpp)")
   endif()
   if(NOT EXISTS ${file})

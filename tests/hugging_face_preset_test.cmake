@@ -57,6 +57,13 @@ expect_text("{\"model_type\": \"llama\", \"rope_scaling\": null, \"rope_paramete
 # Names and files.
 expect(Mine ${folders}/gpt2/config.json refused "\"Mine\" is not a name")
 expect(gpt2 ${folders}/gpt2/config.json refused "\"gpt2\" is taken")
+expect(gpt2_xl ${folders}/gpt2/config.json refused "\"gpt2_xl\" is taken")
+expect(story_llama_24m ${folders}/gpt2/config.json refused "\"story_llama_24m\" is taken")
+expect(trainable ${folders}/gpt2/config.json refused "\"trainable\" is taken")
+expect(gpt2_of_size ${folders}/gpt2/config.json refused "\"gpt2_of_size\" is taken")
+expect(config ${folders}/gpt2/config.json accepted ".n_layers = 2")  # a local name there
+expect(default ${folders}/gpt2/config.json refused "\"default\" is a keyword of C++")
+expect(co_await ${folders}/gpt2/config.json refused "\"co_await\" is a keyword of C++")
 expect(mine ${folders}/nothing/config.json refused "there is no such file")
 expect_text("[]" refused "it is not a JSON object")
 expect_text("{" refused "it is not a JSON object")
