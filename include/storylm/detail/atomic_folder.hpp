@@ -37,8 +37,7 @@ class AtomicFolder {
     temporary_ = path_;
     temporary_.replace_filename("." + path_.filename().string() + ".partial");
     open();
-    for (const auto& left_behind : std::filesystem::directory_iterator(temporary_))
-      std::filesystem::remove_all(left_behind.path());
+    remove_what_is_left();
   }
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
@@ -75,6 +74,15 @@ class AtomicFolder {
     expects<ArgumentError>(empty_folder, op, path_, " is there already and ",
                            std::filesystem::is_directory(status) ? "not empty" : "no folder",
                            ": choose another name, or remove it");
+  }
+  void remove_what_is_left() const {
+    std::error_code error;
+    std::filesystem::directory_iterator left_behind(temporary_, error);
+    for (; !error && left_behind != std::filesystem::directory_iterator(); left_behind.increment(error)) {
+      std::filesystem::remove_all(left_behind->path(), error);
+      if (error) break;
+    }
+    expects<WriteError>(!error, op, "cannot empty ", temporary_, ": ", error.message());
   }
   void open() {
     while (true) {
