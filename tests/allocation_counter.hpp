@@ -11,12 +11,15 @@
 
 /// Calls of operator new so far, on all threads.
 inline std::atomic<long> allocations{0};
+/// While it is set, operator new throws std::bad_alloc.
+inline std::atomic<bool> out_of_memory{false};
 
 namespace {
 void* counted(void* p) {
   ++allocations;
-  if (p == nullptr) throw std::bad_alloc();
-  return p;
+  if (p != nullptr && !out_of_memory) return p;
+  std::free(p);
+  throw std::bad_alloc();
 }
 }  // namespace
 

@@ -244,6 +244,15 @@ TEST_CASE("a folder that lacks files, or has them in another format") {
   CHECK(load_error<Llama, IoError>(copy.path()) ==
         "[safetensors] FOLDER has neither model.safetensors nor model.safetensors.index.json (other formats, such as "
         "pytorch_model.bin, are not read)");
+  // A link to nothing, as a download that was cut off leaves it, is no absent file.
+  fs::create_symlink("nowhere", copy.path() / "model.safetensors");
+  CHECK(contains(load_error<Llama, IoError>(copy.path()), "cannot open \"FOLDER/model.safetensors\": No such file"));
+  fs::rename(copy.path() / "model.safetensors", copy.path() / "model.safetensors.index.json");
+  CHECK(contains(load_error<Llama, IoError>(copy.path()), "cannot open \"FOLDER/model.safetensors.index.json\""));
+  fs::create_symlink("generation_config.json", copy.path() / "loop");
+  fs::remove(copy.path() / "generation_config.json");
+  fs::rename(copy.path() / "loop", copy.path() / "generation_config.json");
+  CHECK(contains(load_error<Llama, IoError>(copy.path()), "cannot open \"FOLDER/generation_config.json\""));
   test::write_bytes(copy.path() / "config.json", "[]");
   CHECK(load_error<Llama>(copy.path()) ==
         "[json] FOLDER/config.json: the document is an array of 0, expected an object");
@@ -261,6 +270,12 @@ TEST_CASE("a small file that asks for much memory is refused before a model is m
   CHECK(contains(refusal("\"n_positions\": 320", "\"n_positions\": 4000000"), "the config asks for"));
   CHECK(contains(refusal("\"vocab_size\": 512", "\"vocab_size\": 4000000"), "the config asks for"));
   CHECK(contains(refusal("\"n_inner\": 64", "\"n_inner\": 4000000"), "the config asks for"));
+}
+
+TEST_CASE("a folder whose weights go with an adapter is refused by its name") {
+  const Copy copy("llama");
+  test::write_bytes(copy.path() / "adapter_config.json", R"({"peft_type": "LORA"})");
+  CHECK(contains(load_error<Llama>(copy.path()), "FOLDER has adapter_config.json: adapters (LoRA and the like)"));
 }
 
 TEST_CASE("shards are one model; where they lie is the index's word") {

@@ -292,4 +292,13 @@ TEST_CASE("a small file that asks for a huge model is refused before memory is t
   config = encoder;
   config.max_len = 2'000'000'000;
   CHECK(contains(refusal(config), "max_len must be in [0, 4194304]: 2000000000"));
+  // Enough elements cost a sparse file nothing; every layer has tensors of its own.
+  config = {.vocab_size = 1, .d_model = 2, .d_ff = 1, .n_layers = 1000, .n_heads = 1, .max_len = 4};
+  io::CheckpointWriter writer(
+      {.library_version = "0", .config = io::json_text(io::config_to_json({.config = config, .options = {}}))});
+  const std::vector<float> zeros(100'000);
+  writer.add_tensor<float>("embedding.weight", {100'000}, zeros);
+  writer.save(path);
+  CHECK(contains(error_of<FormatError>([&] { io::ModelFile file(path); }),
+                 "the config asks for 1000 layers, the file holds 1 tensors"));
 }

@@ -2,8 +2,11 @@
 // LINK: io
 /// @file
 /// @brief Tensors into parameters: in pieces, transposed, unaligned, of every dtype; memory is given back.
+#include <atomic>
 #include <cstddef>
 #include <fstream>
+#include <limits>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -14,6 +17,7 @@
 #include <storylm/io/safetensors.hpp>
 #include <storylm/nn/parameter.hpp>
 
+#include "allocation_counter.hpp"
 #include "io_support.hpp"
 
 using namespace storylm;
@@ -30,6 +34,16 @@ struct Owned {
   nn::Parameter<T, Cpu> p;
   Tensor<T, Cpu> value;
 };
+
+/// load_part() with a buffer of no more than load_bytes(): the sanitizers see what is beyond.
+template <class P>
+void load(P& p, const io::FileTensor& part, const io::SafetensorsFile& file) {
+  const io::StoredTensor& tensor = file.at(part.name);
+  std::vector<std::byte> buffer(detail::load_bytes(p, part, tensor));
+  const long before = allocations;
+  detail::load_part(p, part, file, tensor, buffer);
+  if (tensor.size < 4000) CHECK(allocations == before);  // more than that is for several threads
+}
 
 template <class T>
 std::vector<T> random_values(index_t size) {
@@ -58,10 +72,9 @@ void check(index_t rows, index_t cols, index_t before = 0) {
                                                     std::string(static_cast<std::size_t>(before), 'x') + bytes));
   const io::SafetensorsFile file(folder / "x");
   Owned<T> plain({rows + 1, cols});  // the tensor is all rows but the first
-  detail::load_part(plain.p, {.name = "x", .shape = {rows, cols}, .first_row = 1, .rows = rows}, file, file.at("x"));
+  load(plain.p, {.name = "x", .shape = {rows, cols}, .first_row = 1, .rows = rows}, file);
   Owned<T> turned({cols, rows});
-  detail::load_part(turned.p, {.name = "x", .shape = {rows, cols}, .rows = cols, .transposed = true}, file,
-                    file.at("x"));
+  load(turned.p, {.name = "x", .shape = {rows, cols}, .rows = cols, .transposed = true}, file);
   std::size_t wrong = 0;
   for (index_t r = 0; r < rows; ++r)
     for (index_t c = 0; c < cols; ++c) {
@@ -123,7 +136,41 @@ TEST_CASE("a file's pages are not resident once they are loaded") {
   for (const std::byte byte : file.raw("x")) sum += std::to_integer<std::size_t>(byte);
   CHECK(sum > 0);
   CHECK(resident_of_files() > before + bytes / 2);  // reading makes pages resident
-  detail::load_part(p.p, {.name = "x", .shape = {size}, .rows = 1}, file, file.at("x"));
+  load(p.p, {.name = "x", .shape = {size}, .rows = 1}, file);
   CHECK(resident_of_files() < before + bytes / 4);
   CHECK(p.value.data()[size - 1] == bf16(1.0F));
+}
+
+TEST_CASE("threads that there is no memory for are done without") {
+  std::atomic<index_t> done = 0;
+  out_of_memory = true;
+  try {
+    detail::in_threads(1000, 1, [&](index_t begin, index_t end) { done += end - begin; });
+  } catch (const std::bad_alloc&) {
+    done = -1;
+  }
+  out_of_memory = false;
+  CHECK(done == 1000);
+}
+
+TEST_CASE("a number that the parameter's dtype has not is refused, an infinity is not") {
+  const TemporaryFolder folder;
+  const auto refusal = [&](auto parameter, auto value) {
+    using Stored = decltype(value);
+    std::vector<Stored> values(3000, Stored(1.0F));
+    values[2017] = value;
+    io::SafetensorsWriter writer;
+    writer.add<Stored>("x", {3000}, values);
+    writer.save(folder / "x");
+    const io::SafetensorsFile file(folder / "x");
+    const Owned<decltype(parameter)> owned({3000});
+    return test::error_of([&] { detail::expect_range(owned.p, file, file.at("x")); });
+  };
+  CHECK(test::contains(refusal(half{}, 70000.0F), "tensor x has 70000 at element 2017, which is too large for F16"));
+  CHECK(test::contains(refusal(half{}, bf16(-1e10F)), "at element 2017, which is too large for F16"));
+  CHECK(test::contains(refusal(float{}, 1e300), "tensor x has 1e+300 at element 2017, which is too large for F32"));
+  CHECK(refusal(half{}, 65504.0F).empty());
+  CHECK(refusal(half{}, std::numeric_limits<float>::infinity()).empty());
+  CHECK(refusal(half{}, half(1.0F)).empty());
+  CHECK(refusal(bf16{}, 70000.0F).empty());
 }

@@ -32,7 +32,7 @@ void run(std::string_view input) {
         const boost::json::object written = io::config_to_json(model);
         must(io::config_to_json(io::config_from_json(written, path)) == written,
              "a config that is not what was written");
-        detail::expect_enough_weights(model.config, 1e9, path);
+        detail::expect_enough_weights(model.config, 1e9, 1'000'000, path);
         must(parameter_count(model.config) >= 0, "the number of weights");
       },
       path));
@@ -40,7 +40,7 @@ void run(std::string_view input) {
       [&] {
         const io::HuggingFaceConfig model = io::read_hugging_face_config(*object, path);
         for (const token_t token : model.eos) must(token >= 0 && token < model.model.config.vocab_size, "a token");
-        detail::expect_enough_weights(model.model.config, 1e9, path);
+        detail::expect_enough_weights(model.model.config, 1e9, 1'000'000, path);
         must(parameter_count(model.model.config) > 0, "the number of weights");
         static_cast<void>(io::read_generation_config(*object, path, model));
       },

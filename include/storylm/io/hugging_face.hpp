@@ -11,7 +11,9 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include <storylm/io/hugging_face_config.hpp>
 #include <storylm/io/hugging_face_shards.hpp>
@@ -64,7 +66,10 @@ class HuggingFaceFolder {
         description_(read_config(folder, "config.json")),
         generation_(read_generation(folder)),
         weights_(folder) {
-    detail::expect_enough_weights(config(), weights_.elements(), weights_.path());
+    std::error_code ignored;
+    expects<FormatError>(!std::filesystem::exists(folder / "adapter_config.json", ignored), op, folder.string(),
+                         " has adapter_config.json: adapters (LoRA and the like) are not applied; merge them first");
+    detail::expect_enough_weights(config(), weights_.elements(), weights_.size(), weights_.path());
   }
 
   /// The shape, every derived field written out.
@@ -80,13 +85,18 @@ class HuggingFaceFolder {
 
   /// Sets every parameter: all of them, or none when it throws.
   /// @throws FormatError when the shapes or constants differ (naming field, expected and found), or a tensor is
-  /// missing, damaged, misshapen, not of floating-point numbers or not the model's
+  /// missing, damaged, misshapen, not of floating-point numbers, not the model's or has one too large for its dtype
   template <class Stack>
   void load_into(Stack& model) const {
     expect(model);
+    std::size_t bytes = 0;
+    detail::for_each_part(model, [&](const auto& p, const FileTensor& part) {
+      bytes = std::max(bytes, detail::load_bytes(p, part, *find(part).tensor));
+    });
+    std::vector<std::byte> buffer(bytes);
     detail::for_each_part(model, [&](auto& p, const FileTensor& part) {
       const SafetensorsShards::Found found = find(part);
-      detail::load_part(p, part, *found.file, *found.tensor);
+      detail::load_part(p, part, *found.file, *found.tensor, buffer);
     });
   }
 
@@ -95,7 +105,11 @@ class HuggingFaceFolder {
   void expect(const Stack& model) const {
     detail::expect_description({model.shape(), model.options()}, description_.model, config_path_);
     std::set<const StoredTensor*> used;
-    detail::for_each_part(model, [&](const auto&, const FileTensor& part) { used.insert(expect_tensor(part).tensor); });
+    detail::for_each_part(model, [&](const auto& p, const FileTensor& part) {
+      const SafetensorsShards::Found found = expect_tensor(part);
+      detail::expect_range(p, *found.file, *found.tensor);
+      used.insert(found.tensor);
+    });
     if (config().tie_head) used.insert(expect_tied_head());
     for (const SafetensorsFile& file : weights_.files())
       for (const StoredTensor& tensor : file.tensors())
@@ -114,7 +128,9 @@ class HuggingFaceFolder {
   }
   [[nodiscard]] GenerationConfig read_generation(const std::filesystem::path& folder) const {
     const std::filesystem::path own = folder / "generation_config.json";
-    const std::string path = std::filesystem::exists(own) ? own.string() : config_path_;
+    std::error_code ignored;
+    const auto kind = std::filesystem::symlink_status(own, ignored).type();  // a link to nothing is no absent file
+    const std::string path = kind != std::filesystem::file_type::not_found ? own.string() : config_path_;
     const boost::json::value document = read_json(path);
     return read_generation_config(as_object(document, path), path, description_);
   }

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -39,13 +40,13 @@ class SafetensorsShards {
   explicit SafetensorsShards(const std::filesystem::path& folder) {
     const std::filesystem::path whole = folder / "model.safetensors";
     const std::filesystem::path index = folder / "model.safetensors.index.json";
-    if (std::filesystem::exists(whole)) {
+    if (is_there(whole)) {
       path_ = whole.string();
       files_.emplace_back(whole);
       for (const StoredTensor& tensor : files_[0].tensors()) places_.emplace(tensor.name, 0);
       return;
     }
-    expects<IoError>(std::filesystem::exists(index), op, folder.string(),
+    expects<IoError>(is_there(index), op, folder.string(),
                      " has neither model.safetensors nor model.safetensors.index.json (other formats, such as ",
                      "pytorch_model.bin, are not read)");
     path_ = index.string();
@@ -62,6 +63,8 @@ class SafetensorsShards {
     if (place == places_.end()) return {};
     return {&files_[place->second], files_[place->second].find(name)};
   }
+  /// Number of tensors.
+  [[nodiscard]] std::size_t size() const noexcept { return places_.size(); }
   /// Elements of all tensors.
   [[nodiscard]] double elements() const {
     double all = 0.0;
@@ -73,6 +76,11 @@ class SafetensorsShards {
  private:
   static constexpr std::string_view op = "safetensors";
 
+  /// True also of a link to nothing, and of what cannot be looked at: opening it says what is wrong.
+  static bool is_there(const std::filesystem::path& path) {
+    std::error_code ignored;
+    return std::filesystem::symlink_status(path, ignored).type() != std::filesystem::file_type::not_found;
+  }
   void read_index(const std::filesystem::path& folder, const std::filesystem::path& index) {
     const boost::json::value document = read_json(index);
     const auto weight_map = get<boost::json::object>(as_object(document, path_), "weight_map", path_);

@@ -3,6 +3,8 @@
 /// @brief Models in checkpoints: weights under the names of their family, the config, the tokenizer's hash.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -83,7 +85,7 @@ class ModelFile {
       : reader_(path), model_(config_from_json(reader_.config(), reader_.file().path() + ": config")) {
     double stored = 0.0;
     for (const StoredTensor& tensor : reader_.file().tensors()) stored += static_cast<double>(tensor.size);
-    detail::expect_enough_weights(model_.config, stored, reader_.file().path());
+    detail::expect_enough_weights(model_.config, stored, reader_.file().tensors().size(), reader_.file().path());
   }
 
   /// Shape and stored options; initialisation is none.
@@ -101,12 +103,17 @@ class ModelFile {
 
   /// Sets every parameter: all of them, or none when it throws.
   /// @throws FormatError when the shapes or constants differ (naming field, expected and found), or a tensor is
-  /// missing, damaged, misshapen, not of floating-point numbers or not the model's
+  /// missing, damaged, misshapen, not of floating-point numbers, not the model's or has one too large for its dtype
   template <class Stack>
   void load_into(Stack& model) const {
     expect(model);
+    std::size_t bytes = 0;
+    detail::for_each_part(model, [&](const auto& p, const FileTensor& part) {
+      bytes = std::max(bytes, detail::load_bytes(p, part, reader_.file().at(part.name)));
+    });
+    std::vector<std::byte> buffer(bytes);
     detail::for_each_part(model, [&](auto& p, const FileTensor& part) {
-      detail::load_part(p, part, reader_.file(), reader_.file().at(part.name));
+      detail::load_part(p, part, reader_.file(), reader_.file().at(part.name), buffer);
     });
   }
 
@@ -115,10 +122,11 @@ class ModelFile {
   void expect(const Stack& model) const {
     detail::expect_description({model.shape(), model.options()}, model_, reader_.file().path());
     std::set<std::string, std::less<>> used;
-    detail::for_each_part(model, [&](const auto&, const FileTensor& part) {
+    detail::for_each_part(model, [&](const auto& p, const FileTensor& part) {
       const StoredTensor& tensor = reader_.file().at(part.name, part.shape);
       detail::expect_float(reader_.file(), tensor);
       reader_.file().verify(tensor);
+      detail::expect_range(p, reader_.file(), tensor);
       used.insert(part.name);
     });
     const std::string state = std::string(run_prefix) + '.';
