@@ -31,6 +31,7 @@ namespace storylm::io {
 
 /// What tokenizer_config.json, special_tokens_map.json and added_tokens.json say that concerns ids.
 struct TokenizerConfig {
+  std::string tokenizer_class;           ///< of transformers; "": not stated
   std::optional<bool> add_bos_token;     ///< nothing: not stated, as in all of these
   std::optional<bool> add_eos_token;     ///< texts end in EOS
   std::optional<bool> add_prefix_space;  ///< texts begin with a space
@@ -173,14 +174,9 @@ class TokenizerReader {
            "), which is read from the tokenizer.model that it was made from: put that file beside it");
   }
 
-  /// How text is cut, of "pre_tokenizer"; checks "normalizer" and "decoder".
+  /// How text is cut, of "pre_tokenizer"; checks "normalizer" and "decoder". "truncation" and "padding" say what a
+  /// caller once asked for; transformers sets them anew in each call, and so do they not count here.
   [[nodiscard]] ByteLevelBpeOptions read_pipeline(const Object& document) const {
-    for (const std::string_view key : {"truncation", "padding"}) {
-      const Value* const value = document.if_contains({key.data(), key.size()});
-      if (value != nullptr && !value->is_null()) {
-        refuse(io::quoted(key) + " is not null: texts are neither cut nor filled up here");
-      }
-    }
     for (const Object& part : parts(document, "normalizer", "normalizers")) {
       refuse("the normalizer " + io::quoted(type_of(part)) + " is not supported; byte-level BPE has none");
     }
@@ -376,6 +372,7 @@ namespace storylm::io {
       }
     }
     if (file != "tokenizer_config.json") continue;
+    config.tokenizer_class = find<std::string>(object, "tokenizer_class", name).value_or("");
     config.add_bos_token = find<bool>(object, "add_bos_token", name);
     config.add_eos_token = find<bool>(object, "add_eos_token", name);
     config.add_prefix_space = find<bool>(object, "add_prefix_space", name);
