@@ -61,8 +61,9 @@ struct Model {
   bool adds_bos = false;
   token_t bos = -1;
   index_t max_len = 0;
-  std::string prompt;      ///< that it goes on from
-  SamplerOptions sampler;  ///< as its folder has it, where it is a baseline
+  std::string prompt;       ///< that it goes on from
+  SamplerOptions sampler;   ///< as its folder has it, where it is a baseline
+  std::string unsupported;  ///< what else its folder says of sampling: names, with commas
 };
 
 /// The last part of a path, with the folder before it where it is a file: "gpt2-xl", "run/checkpoint_best.safetensors".
@@ -80,7 +81,16 @@ SamplerOptions baseline_sampler(const Flags& flags, const program::ModelSource& 
   return {.temperature = flags.baseline_temperature.value_or(said.temperature.value_or(1.0)),
           .top_k = flags.baseline_top_k.value_or(said.top_k.value_or(50)),
           .top_p = flags.baseline_top_p.value_or(said.top_p.value_or(1.0)),
+          .min_p = said.min_p.value_or(0.0),
           .repetition_penalty = said.repetition_penalty.value_or(1.0)};
+}
+
+/// What a folder says of sampling and is not done: names, with commas.
+std::string unsupported_sampling(const program::ModelSource& source) {
+  std::string names;
+  if (const io::HuggingFaceFolder* folder = source.folder())
+    for (const std::string& name : folder->generation().unsupported) names += (names.empty() ? "" : ", ") + name;
+  return names;
 }
 
 Model examine(const Flags& flags, const program::ModelSource& source, const LoadedTokenizer& loaded) {
@@ -92,20 +102,21 @@ Model examine(const Flags& flags, const program::ModelSource& source, const Load
           .bos = loaded.tokenizer.bos(),
           .max_len = source.config().max_len,
           .prompt = flags.prompt,
-          .sampler = baseline_sampler(flags, source)};
+          .sampler = baseline_sampler(flags, source),
+          .unsupported = unsupported_sampling(source)};
 }
 Model examine_judge(const Flags& flags) {
   const program::ModelSource source(flags.judge);
-  return examine(flags, source, source.tokenizer(flags.judge_tokenizer));
+  return examine(flags, source, source.tokenizer(flags.judge_tokenizer, "--judge-tokenizer-path"));
 }
 /// Where a space at the end of the prompt is a token of its own, which the model expects to come with the next word, it
 /// goes on from the prompt without: the stories it was trained on have no such token there.
 /// @throws ArgumentError when the prompt leaves no room for a story
 Model examine_writer(const Flags& flags, const std::filesystem::path& path, const std::filesystem::path& tokenizer,
-                     index_t max_tokens) {
+                     std::string_view tokenizer_flag, index_t max_tokens) {
   using Text = program::StoryText<AnyTokenizer>;
   const program::ModelSource source(path);
-  const LoadedTokenizer loaded = source.tokenizer(tokenizer);
+  const LoadedTokenizer loaded = source.tokenizer(tokenizer, tokenizer_flag);
   Model model = examine(flags, source, loaded);
   if (Text(loaded.tokenizer, flags.prompt, loaded.adds_bos).ends_in_space_token())
     model.prompt.erase(model.prompt.find_last_not_of(" \t") + 1);
@@ -121,9 +132,10 @@ class Comparing {
  public:
   explicit Comparing(const Flags& flags)
       : flags_(flags), judge_compute_(flags.judge_compute()), files_(flags.output, flags.redo) {
-    models_.push_back(examine_writer(flags, flags.checkpoint, flags.tokenizer, flags.max_tokens));
+    models_.push_back(examine_writer(flags, flags.checkpoint, flags.tokenizer, "--tokenizer-path", flags.max_tokens));
     max_tokens_ = flags.max_tokens != 0 ? flags.max_tokens : models_[0].max_len;
-    for (const auto& baseline : flags.baselines) models_.push_back(examine_writer(flags, baseline, {}, max_tokens_));
+    for (const auto& baseline : flags.baselines)
+      models_.push_back(examine_writer(flags, baseline, {}, {}, max_tokens_));
     judge_ = examine_judge(flags);
     policy_ = make_policy();
     plan();
@@ -180,6 +192,7 @@ class Comparing {
                               .sampling = program::sampler_text(row.plan.sampler),
                               .sampler = sampler_json(row.plan.sampler),
                               .prompt = models_[row.plan.writer].prompt,
+                              .unsupported = row.plan.writer > 0 ? models_[row.plan.writer].unsupported : "",
                               .same_as = row.plan.same_as,
                               .stories_file = "stories/" + files_.stories_path(row.plan.file).filename().string(),
                               .max_tokens = most_tokens(models_[row.plan.writer]),
@@ -230,6 +243,9 @@ class Comparing {
       names.push_back(models_[i].name);
       samplers.push_back(models_[i].sampler);
       ops::expects_sampler_options(samplers.back());
+      if (!models_[i].unsupported.empty())
+        std::cerr << "warning: " << models_[i].name << ": " << models_[i].unsupported
+                  << " of its generation_config.json: not followed" << std::endl;
     }
     for (auto& row : program::comparison_rows(models_[0].name, policies, names, samplers, flags_.seed)) {
       distinct_ += row.same_as ? 0 : 1;
@@ -243,6 +259,7 @@ class Comparing {
     result["temperature"] = sampler.temperature;
     result["top_k"] = sampler.top_k;
     result["top_p"] = sampler.top_p;
+    result["min_p"] = sampler.min_p;
     result["repetition_penalty"] = sampler.repetition_penalty;
     return result;
   }
@@ -265,6 +282,7 @@ class Comparing {
     key["stories"] = flags_.quantity;
     key["max_tokens"] = most_tokens(model);
     for (const auto& field : sampler_json(row.plan.sampler)) key[field.key()] = field.value();
+    if (row.plan.sampler.min_p == 0.0) key.erase("min_p");  // rows that are kept from before it was read say the same
     add_compute(key, flags_.compute);
     return key;
   }

@@ -51,6 +51,7 @@ inline std::string sampler_text(const storylm::SamplerOptions& sampler) {
   std::string text = policy_name(sampler.policy) + ", T = " + shortest(sampler.temperature);
   text += sampler.top_k == 0 ? std::string(", every k") : ", k = " + std::to_string(sampler.top_k);
   if (sampler.top_p != 1.0) text += ", p = " + shortest(sampler.top_p);
+  if (sampler.min_p != 0.0) text += ", min p = " + shortest(sampler.min_p);
   if (sampler.repetition_penalty != 1.0) text += ", repetition penalty " + shortest(sampler.repetition_penalty);
   return text;
 }

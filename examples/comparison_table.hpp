@@ -25,12 +25,32 @@
 
 namespace program {
 
+/// Standard errors on either side of a mean of n samples that hold 95 % of Student's t distribution with n - 1 degrees
+/// of freedom, to 1e-3; NaN for fewer than two samples. From four degrees on by M. Abramowitz and I. A. Stegun,
+/// "Handbook of Mathematical Functions", 26.7.5, below that by their table 26.10.
+inline double errors_of_95_percent(storylm::index_t samples) {
+  constexpr std::array<double, 4> few{std::numeric_limits<double>::quiet_NaN(), 12.7062, 4.3027, 3.1824};
+  const storylm::index_t degrees = std::max<storylm::index_t>(0, samples - 1);
+  if (degrees < static_cast<storylm::index_t>(few.size())) return few[static_cast<std::size_t>(degrees)];
+  constexpr double x = 1.959963984540054;  // that of the normal distribution
+  constexpr double x3 = x * x * x;
+  constexpr double x5 = x3 * x * x;
+  constexpr double x7 = x5 * x * x;
+  constexpr double x9 = x7 * x * x;
+  const double by = 1.0 / static_cast<double>(degrees);
+  return x + by * ((x3 + x) / 4.0 +
+                   by * ((5.0 * x5 + 16.0 * x3 + 3.0 * x) / 96.0 +
+                         by * ((3.0 * x7 + 19.0 * x5 + 17.0 * x3 - 15.0 * x) / 384.0 +
+                               by * (79.0 * x9 + 776.0 * x7 + 1482.0 * x5 - 1920.0 * x3 - 945.0 * x) / 92160.0)));
+}
+
 /// A row of the table with all that is said of it.
 struct TableRow {
   std::string model{};                   ///< who wrote
   std::string sampling{};                ///< how, in words
   boost::json::object sampler{};         ///< how, in numbers
   std::string prompt{};                  ///< that the stories begin with
+  std::string unsupported{};             ///< what its folder says of sampling and was not done: names, with commas
   std::optional<std::size_t> same_as{};  ///< an earlier row that has the same stories by necessity
   std::string stories_file{};            ///< where they are, from the output folder
   storylm::index_t ended = 0;            ///< stories that ended by EOS
@@ -50,9 +70,10 @@ struct TableRow {
   [[nodiscard]] double tokens_per_second() const {
     return seconds > 0.0 ? static_cast<double>(drawn) / seconds : std::numeric_limits<double>::quiet_NaN();
   }
-  /// Perplexity `errors` standard errors of the mean loss away; NaN where there is none.
-  [[nodiscard]] double perplexity_at(double errors) const {
-    return std::exp(summary.mean_nll + errors * summary.standard_error);
+  /// Perplexity at the ends of the interval of 95 % of the mean loss, stories being the sample; NaN where there is none.
+  [[nodiscard]] std::array<double, 2> interval() const {
+    const double errors = errors_of_95_percent(summary.stories - summary.skipped) * summary.standard_error;
+    return {std::exp(summary.mean_nll - errors), std::exp(summary.mean_nll + errors)};
   }
   /// Why there is no number; empty when there is one.
   [[nodiscard]] std::string problem() const {
@@ -73,9 +94,6 @@ struct Comparison {
   std::string policy{};                  ///< in words
   std::vector<TableRow> rows{};
 };
-
-/// Standard errors on either side that hold 95 % of a normal distribution.
-inline constexpr double errors_of_95_percent = 1.959963984540054;
 
 /// Characters of UTF-8 in `text`.
 inline storylm::index_t count_characters(std::string_view text) {
@@ -103,13 +121,12 @@ inline std::array<std::string, titles.size()> cells(const Comparison& comparison
   const TableRow& row = comparison.rows[i];
   const storylm::evaluate::Summary& s = row.summary;
   const bool has_interval = std::isfinite(s.standard_error);
+  const auto [low, high] = row.interval();
   return {std::to_string(i + 1),
           row.model,
           row.sampling,
           decimal(s.perplexity, 2),
-          has_interval ? decimal(row.perplexity_at(-errors_of_95_percent), 2) + " to " +
-                             decimal(row.perplexity_at(errors_of_95_percent), 2)
-                       : "-",
+          has_interval ? decimal(low, 2) + " to " + decimal(high, 2) : "-",
           decimal(s.mean_nll, 4),
           decimal(s.standard_error, 4),
           decimal(s.perplexity_over_stories, 2),
@@ -130,6 +147,8 @@ inline std::vector<std::string> notes(const Comparison& comparison) {
                     " goes on from the prompt without the space at its end, which is a token of its own to that "
                     "model.");
     }
+    if (!row.unsupported.empty())
+      all.push_back(number + " does not follow " + row.unsupported + " of its folder's generation_config.json.");
     if (row.max_tokens < comparison.max_tokens)
       all.push_back(number + " has stories of up to " + std::to_string(row.max_tokens) +
                     " tokens: its model takes no more.");
@@ -179,6 +198,7 @@ inline boost::json::object comparison_json(const Comparison& comparison) {
   for (std::size_t i = 0; i < comparison.rows.size(); ++i) {
     const TableRow& row = comparison.rows[i];
     const storylm::evaluate::Summary& s = row.summary;
+    const auto [low, high] = row.interval();
     boost::json::object entry;
     entry["row"] = i + 1;
     entry["model"] = printable(row.model);
@@ -193,10 +213,7 @@ inline boost::json::object comparison_json(const Comparison& comparison) {
     entry["standard_error"] = number(s.standard_error);
     entry["perplexity"] = number(s.perplexity);
     entry["perplexity_95_percent"] =
-        std::isfinite(s.standard_error)
-            ? boost::json::value(boost::json::array{number(row.perplexity_at(-errors_of_95_percent)),
-                                                    number(row.perplexity_at(errors_of_95_percent))})
-            : nullptr;
+        std::isfinite(s.standard_error) ? boost::json::value(boost::json::array{number(low), number(high)}) : nullptr;
     entry["perplexity_over_stories"] = number(s.perplexity_over_stories);
     entry["standard_error_over_stories"] = number(s.standard_error_over_stories);
     entry["bits_per_byte"] = number(s.bits_per_byte);

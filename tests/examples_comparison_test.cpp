@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -54,6 +55,8 @@ TEST_CASE("the report's four settings with each policy, then the baselines; what
   CHECK(program::sampler_text(rows[0].sampler) == "softmax, T = 0.1, k = 3");
   CHECK(program::sampler_text(rows[5].sampler) == "logits-as-weights, T = 1, k = 3");
   CHECK(program::sampler_text(rows[12].sampler) == "softmax, T = 1, k = 50");
+  CHECK(program::sampler_text({.temperature = 0.7, .top_p = 0.9, .min_p = 0.05}) ==
+        "softmax, T = 0.7, every k, p = 0.9, min p = 0.05");
   CHECK(rows[0].file == "checkpoint-softmax-t0.1-k3");
   CHECK(rows[10].file == rows[2].file);
   CHECK(rows[12].file == "baseline-gpt2-xl");
@@ -275,23 +278,42 @@ TEST_CASE("the page: everything from outside is text, every row is there, a row 
   CHECK(count("<line") == 6);
   CHECK(count("<tr>") == 5);
   CHECK(count("<blockquote") == 3);
+  CHECK(count("<h3") == 4);
+  CHECK(count("<a href=") == 1);  // from the twin's example to its equal's
+  CHECK(contains(html, "id=\"row-1\""));
+  CHECK(contains(html, "<a href=\"#row-1\">row 1</a>"));
   CHECK(count("<td") == 3 * 13 + 7);
 }
 
 TEST_CASE("the table as text: columns are aligned, nothing is 0 that is not known") {
   auto all = comparison();
   all.rows[0].model = "b\u00E4r";
+  all.rows[2].unsupported = "typical_p, bad_words_ids";
   const std::string text = program::comparison_text(all);
   std::vector<std::string> lines;
   for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
     lines.push_back(text.substr(at, text.find('\n', at) - at));
-  REQUIRE(lines.size() == 5 + 4);
+  REQUIRE(lines.size() == 5 + 5);
   for (std::size_t i = 1; i < 5; ++i) CHECK(program::count_characters(lines[i]) == program::count_characters(lines[0]));
   CHECK(contains(lines[0], "perplexity"));
   CHECK(contains(lines[1], "10.75"));  // exp(95 / 40)
   CHECK(contains(lines[1], "66.7 %"));
   CHECK(contains(lines[3], " -  "));
   CHECK(contains(lines[6], "Row 2 has the stories of row 1"));
+  CHECK(lines[7] == "Row 3 does not follow typical_p, bad_words_ids of its folder's generation_config.json.");
+}
+
+TEST_CASE("intervals are those of Student's t with a degree of freedom less than there are samples") {
+  CHECK(std::isnan(program::errors_of_95_percent(0)));
+  CHECK(std::isnan(program::errors_of_95_percent(1)));
+  // Quantiles of 97.5 %, from tables.
+  const std::vector<std::pair<index_t, double>> degrees{{1, 12.706},  {2, 4.303},  {3, 3.182},  {4, 2.776},
+                                                        {5, 2.571},   {6, 2.447},  {9, 2.262},  {19, 2.093},
+                                                        {30, 2.042},  {99, 1.984}, {1000000, 1.960}};
+  for (const auto& [freedom, t] : degrees) {
+    CAPTURE(freedom);
+    CHECK(std::abs(program::errors_of_95_percent(freedom + 1) - t) < 2e-3);
+  }
 }
 
 TEST_CASE("JSON: full precision, null where there is no number") {
@@ -305,8 +327,8 @@ TEST_CASE("JSON: full precision, null where there is no number") {
   CHECK(rows[0].at("standard_error").as_double() == s.standard_error);
   CHECK(rows[0].at("bits_per_byte").as_double() == s.bits_per_byte);
   const auto& interval = rows[0].at("perplexity_95_percent").as_array();
-  CHECK(std::log(interval[1].as_double() / s.perplexity) == doctest::Approx(1.959964 * s.standard_error));
-  CHECK(std::log(s.perplexity / interval[0].as_double()) == doctest::Approx(1.959964 * s.standard_error));
+  CHECK(std::log(interval[1].as_double() / s.perplexity) == doctest::Approx(12.7062 * s.standard_error));
+  CHECK(std::log(s.perplexity / interval[0].as_double()) == doctest::Approx(12.7062 * s.standard_error));
   CHECK(rows[0].at("tokens_per_second").as_double() == 50.0);
   CHECK(rows[0].at("same_as_row").is_null());
   CHECK(rows[0].at("problem").is_null());

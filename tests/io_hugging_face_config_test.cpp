@@ -295,7 +295,8 @@ TEST_CASE("generation_config.json: what it says, and config.json where it does n
     return io::read_generation_config(io::as_object(io::parse_json(text), "FILE"), "FILE", model);
   };
   const io::GenerationConfig all = generation(R"({"bos_token_id": 5, "eos_token_id": 6, "pad_token_id": 0,
-    "do_sample": true, "temperature": 0.7, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.1, "max_length": 99})");
+    "do_sample": true, "temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.1,
+    "max_length": 99})");
   CHECK(all.bos == 5);
   CHECK(all.eos == std::vector<token_t>{6});
   CHECK(all.pad == 0);
@@ -303,6 +304,7 @@ TEST_CASE("generation_config.json: what it says, and config.json where it does n
   CHECK(all.temperature == 0.7);
   CHECK(all.top_k == 40);
   CHECK(all.top_p == 0.9);
+  CHECK(all.min_p == 0.05);
   CHECK(all.repetition_penalty == 1.1);
   CHECK(all.max_length == 99);
   const io::GenerationConfig none = generation("{}");
@@ -310,9 +312,23 @@ TEST_CASE("generation_config.json: what it says, and config.json where it does n
   CHECK(none.eos == std::vector<token_t>{2, 7});
   CHECK(!none.pad);
   CHECK(!none.do_sample);
-  CHECK((!none.temperature && !none.top_k && !none.top_p && !none.repetition_penalty && !none.max_length));
+  CHECK(
+      (!none.temperature && !none.top_k && !none.top_p && !none.min_p && !none.repetition_penalty && !none.max_length));
   CHECK(generation(R"({"eos_token_id": null})").eos.empty());
   CHECK(error_of([&] { generation(R"({"top_k": 0.5})"); }) == "[json] FILE: \"top_k\" is 5E-1, expected an integer");
+}
+
+TEST_CASE("generation_config.json: what would change the stories and is not followed is named") {
+  const auto names = [&](const std::string& text) {
+    return io::read_generation_config(io::as_object(io::parse_json(text), "FILE"), "FILE", llama("")).unsupported;
+  };
+  CHECK(names(R"({"typical_p": 0.9, "no_repeat_ngram_size": 3, "suppress_tokens": [1], "bad_words_ids": [[5]],
+                  "num_beams": 4})") ==
+        std::vector<std::string>{"typical_p", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "num_beams"});
+  // What files say that were written with every default.
+  CHECK(names(R"({"typical_p": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": null, "bad_words_ids": [],
+                  "num_beams": 1, "sequence_bias": {}, "min_length": 0, "length_penalty": 1.0, "top_k": 50})")
+            .empty());
 }
 
 TEST_CASE("the reference folders' configs, one in the dialect of transformers 4, two in 5's") {

@@ -40,8 +40,10 @@ struct GenerationConfig {
   std::optional<double> temperature{};         ///< divides the logits
   std::optional<int> top_k{};                  ///< the most likely tokens among which one is drawn
   std::optional<double> top_p{};               ///< the same by probability
+  std::optional<double> min_p{};               ///< the same by a share of the largest probability
   std::optional<double> repetition_penalty{};  ///< divides the logits of what has been said; 1: none
   std::optional<int> max_length{};             ///< tokens, prompt included
+  std::vector<std::string> unsupported{};      ///< names of other fields that would have it draw other tokens
 };
 
 }  // namespace storylm::io
@@ -227,6 +229,44 @@ namespace storylm::io {
   return result;
 }
 
+}  // namespace storylm::io
+
+namespace storylm::detail {
+
+struct UnsupportedGenerationField {
+  std::string_view name;
+  double neutral = 0.0;  ///< the number that changes nothing
+};
+/// What transformers samples by and this library does not.
+inline constexpr std::array<UnsupportedGenerationField, 20> unsupported_generation_fields{
+    {{"typical_p", 1.0},       {"top_h", 1.0},
+     {"epsilon_cutoff"},       {"eta_cutoff"},
+     {"no_repeat_ngram_size"}, {"bad_words_ids"},
+     {"suppress_tokens"},      {"begin_suppress_tokens"},
+     {"sequence_bias"},        {"forced_bos_token_id"},
+     {"forced_eos_token_id"},  {"min_length"},
+     {"min_new_tokens"},       {"exponential_decay_length_penalty"},
+     {"guidance_scale", 1.0},  {"num_beams", 1.0},
+     {"penalty_alpha"},        {"watermarking_config"},
+     {"dola_layers"},          {"stop_strings"}}};
+
+/// Names of those that say something.
+inline std::vector<std::string> unsupported_generation(const boost::json::object& object) {
+  std::vector<std::string> names;
+  for (const UnsupportedGenerationField& field : unsupported_generation_fields) {
+    const boost::json::value* const value = object.if_contains({field.name.data(), field.name.size()});
+    if (value == nullptr || value->is_null()) continue;
+    const bool empty = (value->is_array() && value->get_array().empty()) ||
+                       (value->is_object() && value->get_object().empty()) || (value->is_bool() && !value->get_bool());
+    if (!empty && !(value->is_number() && value->to_number<double>() == field.neutral)) names.emplace_back(field.name);
+  }
+  return names;
+}
+
+}  // namespace storylm::detail
+
+namespace storylm::io {
+
 /// What a generation_config.json says, or, where there is none, a config.json (older folders have it there).
 /// @throws FormatError naming the field that is of another type
 [[nodiscard]] inline GenerationConfig read_generation_config(const boost::json::object& object,
@@ -240,8 +280,10 @@ namespace storylm::io {
           .temperature = find<double>(object, "temperature", context),
           .top_k = find<int>(object, "top_k", context),
           .top_p = find<double>(object, "top_p", context),
+          .min_p = find<double>(object, "min_p", context),
           .repetition_penalty = find<double>(object, "repetition_penalty", context),
-          .max_length = find<int>(object, "max_length", context)};
+          .max_length = find<int>(object, "max_length", context),
+          .unsupported = detail::unsupported_generation(object)};
 }
 
 }  // namespace storylm::io
