@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
@@ -204,9 +205,11 @@ class ModelSource {
         others.push_back(id.value_or(-1));
     }
     for (auto id = static_cast<token_t>(tokenizer.vocab_size()); id < config().vocab_size; ++id) others.push_back(id);
+    std::vector<bool> there(static_cast<std::size_t>(config().vocab_size));  // an id each: vocabularies can be large
     for (const token_t id : others) {
-      const bool there = std::find(options.banned.begin(), options.banned.end(), id) != options.banned.end();
-      if (known(id) && !options.ends(id) && !there) options.banned.push_back(id);
+      if (!known(id) || options.ends(id) || there[static_cast<std::size_t>(id)]) continue;
+      there[static_cast<std::size_t>(id)] = true;
+      options.banned.push_back(id);
     }
     return options;
   }
