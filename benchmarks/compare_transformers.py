@@ -3,18 +3,20 @@
 """Measures Hugging Face folders beside transformers on the CPU: scoring as a judge, writing one story, memory of loading.
 
     compare_transformers.py --python PYTHON [--bin build/bin] [--work FOLDER] [--shapes gpt2,llama_160m,mistral_7b]
-                            [--dtypes float32,bfloat16] [--threads 2] [--rounds 5] [--output FILE] [--no-page]
+                            [--dtypes float32,bfloat16] [--threads N] [--rounds 5] [--output FILE] [--no-page]
 
 PYTHON is one that can import torch and transformers; this script itself needs only Python. The folders have random weights of
 GPT-2's true shape, a Llama of 160 million parameters, and Mistral's at 7 billion with two of its 32 layers (--layers 32: all); they
-are made in --work once. The programs stay alive and are asked in turn, ratios are taken within a round, and the median of the rounds
-counts. Both score the same tokens; the mean loss of both is compared first (to 1e-4 in float32, 1e-2 in bfloat16).
+are made in --work once. The programs stay alive, on as many threads as there are cores unless --threads says otherwise, and are asked
+in turn; ratios are taken within a round, and the median of the rounds counts. Both score the same tokens; the mean loss of both is
+compared first (to 1e-4 in float32, 1e-2 in bfloat16).
 
 Exit code: 0 measured; 1 a program fails or the losses differ.
 """
 import argparse
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,10 +39,15 @@ def make_folder(flags, shape):
     folder = pathlib.Path(flags.work) / f"{shape}_{layers or 'default'}"
     if not (folder / "config.json").exists():
         say(f"{shape}: making a folder of random weights")
-        command = [flags.python, HERE / "transformers_worker.py", "--make", folder, "--shape", shape, "--layers", layers]
+        # Under another name until it is whole: config.json is written before the weights.
+        unfinished = folder.with_name(folder.name + ".unfinished")
+        for left in (unfinished, folder):
+            shutil.rmtree(left, ignore_errors=True)
+        command = [flags.python, HERE / "transformers_worker.py", "--make", unfinished, "--shape", shape, "--layers", layers]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         if done.returncode != 0:
             raise Failed((done.stderr.strip().splitlines() or ["transformers_worker.py failed"])[-1])
+        unfinished.rename(folder)
     return folder
 
 

@@ -330,6 +330,9 @@ TEST_CASE("memory is that of the longest story asked for, not of max_len") {
   CHECK_THROWS_WITH_AS(static_cast<void>(generator.generate(no_room, {})),
                        "[Generator] story 0: the prompt has 16 tokens, with it the story may have 15", ArgumentError);
   CHECK_THROWS_AS(Generator(stack, 3, 41), ArgumentError);
+  // Refused before memory is asked for, of which there is not as much.
+  CHECK_THROWS_WITH_AS(Generator(stack, 3, index_t{1} << 40),
+                       "[Generator] stories of 1099511627776 tokens, the model's max_len is 40", ArgumentError);
   CHECK_THROWS_AS(Generator(stack, 3, -1), ArgumentError);
 }
 

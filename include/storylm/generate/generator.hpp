@@ -181,9 +181,11 @@ class Generator {
   };
 
   Generator(const Stack& stack, const Capacity& capacity)
-      : Generator(stack, KvCache<P, D>(stack.shape(), capacity.sequences, capacity.longest, stack.device()), capacity) {
+      : Generator(stack, make_kv(stack, checked(stack, capacity)), capacity) {}
+  static KvCache<P, D> make_kv(const Stack& stack, const Capacity& capacity) {
+    return {stack.shape(), capacity.sequences, capacity.longest, stack.device()};
   }
-  static const Capacity& checked(const Stack& stack, const KvCache<P, D>& kv, const Capacity& capacity) {
+  static const Capacity& checked(const Stack& stack, const Capacity& capacity) {
     const TransformerConfig& c = stack.shape();
     expects<ArgumentError>(capacity.sequences > 0 && capacity.tokens >= capacity.sequences && capacity.longest > 0,
                            "Generator",
@@ -191,6 +193,11 @@ class Generator {
                            " tokens, ", capacity.sequences, " sequences, the longest of ", capacity.longest);
     expects<ArgumentError>(capacity.longest <= c.max_len, "Generator", "stories of ", capacity.longest,
                            " tokens, the model's max_len is ", c.max_len);
+    return capacity;
+  }
+  static const Capacity& checked(const Stack& stack, const KvCache<P, D>& kv, const Capacity& capacity) {
+    checked(stack, capacity);
+    const TransformerConfig& c = stack.shape();
     expects<ArgumentError>(kv.slots() >= capacity.sequences && kv.capacity() >= capacity.longest, "Generator",
                            "the KV cache has ", kv.slots(), " slots of ", kv.capacity(), " positions, needed are ",
                            capacity.sequences, " of ", capacity.longest);
