@@ -51,8 +51,8 @@ class Axis {
 
   explicit Axis(const Comparison& comparison) {
     for (const TableRow& row : comparison.rows) {
-      for (const double value : {row.summary.perplexity, row.perplexity_at(-errors_of_95_percent),
-                                 row.perplexity_at(errors_of_95_percent)}) {
+      const auto [low, high] = row.interval();
+      for (const double value : {row.summary.perplexity, low, high}) {
         if (!drawable(value)) continue;
         low_ = std::min(low_, std::log(value));
         high_ = std::max(high_, std::log(value));
@@ -78,8 +78,7 @@ class Axis {
 inline std::string error_bar(const TableRow& row, const Axis& axis) {
   std::string svg = "<svg viewBox='0 0 " + decimal(Axis::width, 0) + " 20' width='" + decimal(Axis::width, 0) +
                     "' height='20' role='img'>";
-  const double low = row.perplexity_at(-errors_of_95_percent);
-  const double high = row.perplexity_at(errors_of_95_percent);
+  const auto [low, high] = row.interval();
   if (Axis::drawable(low) && Axis::drawable(high)) {
     const std::string from = decimal(axis.x(low), 1);
     const std::string to = decimal(axis.x(high), 1);
@@ -138,13 +137,19 @@ inline std::string comparison_html(const Comparison& comparison) {
   for (const std::string& note : table::notes(comparison)) paragraph(note);
   paragraph(
       "Perplexity is over tokens, the exponential of the mean negative log-likelihood (nll, in nats) that the judge "
-      "gives a token; its interval is that of 1.96 standard errors of the mean over stories. \"Ppl of stories\" is the "
-      "mean of the stories' own perplexities. Tokens/s is the speed of writing.");
+      "gives a token; its interval is that of the standard error of the mean over stories, by Student's t. All rows draw "
+      "with one seed, so they are not independent samples: the error of a difference of two rows does not follow from "
+      "theirs. \"Ppl of stories\" is the mean of the stories' own perplexities. Tokens/s is the speed of writing.");
   html += "<h2>The first story of each row</h2>\n";
   for (std::size_t i = 0; i < comparison.rows.size(); ++i) {
     const TableRow& row = comparison.rows[i];
-    if (row.same_as) continue;
-    html += "<h3>" + html_text(std::to_string(i + 1) + ". " + row.model + ", " + row.sampling) + "</h3>\n";
+    const std::string number = std::to_string(i + 1);
+    html += "<h3 id=\"row-" + number + "\">" + html_text(number + ". " + row.model + ", " + row.sampling) + "</h3>\n";
+    if (row.same_as) {
+      const std::string equal = std::to_string(*row.same_as + 1);
+      html += "<p>The story of <a href=\"#row-" + equal + "\">row " + equal + "</a>.</p>\n";
+      continue;
+    }
     html += "<blockquote dir=\"auto\">" + html_text(row.example) + "</blockquote>\n";
   }
   return html + "</body>\n</html>\n";
