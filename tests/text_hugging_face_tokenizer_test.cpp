@@ -100,6 +100,39 @@ TEST_CASE("GPT-2's kind: what the files beside it say counts") {
                  "the added token \"<x>\" has the ids 601 and 600"));
 }
 
+TEST_CASE("GPT-2's kind: BOS and EOS that nothing names are <|endoftext|> for GPT-2's class alone") {
+  const TemporaryFolder folder;
+  copy_files(models() / "gpt2", folder, {"tokenizer.json"});
+  const auto with_config = [&](std::string_view text) {
+    write_bytes(folder / "tokenizer_config.json", text);
+    return load_tokenizer(folder.path()).tokenizer;
+  };
+  for (const std::string_view config :
+       {"{}", R"({"tokenizer_class": "GPT2Tokenizer"})", R"({"tokenizer_class": "GPT2TokenizerFast"})"}) {
+    CAPTURE(config);
+    CHECK(with_config(config).bos() == 0);
+    CHECK(with_config(config).eos() == 0);
+  }
+  const AnyTokenizer other = with_config(R"({"tokenizer_class": "PreTrainedTokenizerFast"})");
+  CHECK(other.bos() == -1);
+  CHECK(other.eos() == -1);
+  CHECK(with_config(R"({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})").eos() == 0);
+
+  // The vocabulary need not have it: tokenizer_config.json may add it.
+  const TemporaryFolder without;
+  write_bytes(without / "vocab.json", [&] {
+    boost::json::value vocabulary = io::read_json(reference_folder() / "tokenizers/gpt2_files/vocab.json");
+    vocabulary.as_object().erase("<|endoftext|>");
+    return io::json_text(vocabulary);
+  }());
+  copy_files(reference_folder() / "tokenizers/gpt2_files", without, {"merges.txt"});
+  CHECK(load_tokenizer(without.path()).tokenizer.eos() == -1);
+  write_bytes(without / "tokenizer_config.json",
+              R"({"added_tokens_decoder": {"600": {"content": "<|endoftext|>", "special": true}}})");
+  CHECK(load_tokenizer(without.path()).tokenizer.bos() == 600);
+  CHECK(load_tokenizer(without.path()).tokenizer.eos() == 600);
+}
+
 TEST_CASE("what a tokenizer.json puts around a text must be BOS and EOS") {
   const TemporaryFolder folder;
   copy_files(models() / "gpt2", folder, {"tokenizer_config.json"});
@@ -208,6 +241,112 @@ TEST_CASE("Llama's kind: tokenizer.model alone, with other special tokens, witho
   write_bytes(folder / "added_tokens.json", R"({"<|end_of_turn|>": 499})");
   CHECK(contains(error_of([&] { (void)load_tokenizer(folder.path()); }),
                  "\"<|end_of_turn|>\" has the id 499, which is that of \""));
+}
+
+TEST_CASE("Llama's kind: a tokenizer.json beside tokenizer.model has its pieces") {
+  const TemporaryFolder folder;
+  copy_files(models() / "mistral", folder, {"tokenizer.model"});
+  const auto with_model = [&](auto&& change) {
+    boost::json::value document = io::read_json(models() / "mistral/tokenizer.json");
+    change(document.as_object()["model"].as_object());
+    write_bytes(folder / "tokenizer.json", io::json_text(document));
+    return error_of([&] { (void)load_tokenizer(folder.path()); });
+  };
+  using boost::json::object;
+  CHECK(with_model([](object&) {}).empty());
+  CHECK(contains(with_model([](object& model) {
+                   object& vocabulary = model["vocab"].as_object();
+                   std::swap(vocabulary["d"], vocabulary["o"]);
+                 }),
+                 "in tokenizer.model that is "));
+  CHECK(contains(with_model([](object& model) { model["vocab"].as_object()["<new>"] = 510; }),
+                 "\"<new>\" has the id 510, in tokenizer.model there is none such"));
+  CHECK(contains(with_model([](object& model) { model["vocab"].as_object()["<new>"] = -1; }), "has the id -1"));
+  CHECK(
+      contains(with_model([](object& model) { model["vocab"].as_object().erase("d"); }), "the vocabulary lacks \"d\""));
+  CHECK(with_model([](object& model) { model["vocab"].as_object().erase("<s>"); }).empty());  // an added token
+  CHECK(contains(with_model([](object& model) { model.erase("vocab"); }), "\"vocab\" is missing"));
+
+  // A unigram model has an array.
+  const auto as_array = [](object& model, std::size_t skipped) {
+    boost::json::array tokens(model["vocab"].as_object().size());
+    for (const auto& [text, id] : model["vocab"].as_object())
+      tokens[id.to_number<std::size_t>()] = boost::json::array{text, -1.0};
+    if (skipped < tokens.size()) tokens.erase(tokens.begin() + static_cast<std::ptrdiff_t>(skipped));
+    model = object{{"type", "Unigram"}, {"vocab", tokens}};
+  };
+  CHECK(with_model([&](object& model) { as_array(model, 1000); }).empty());
+  CHECK(contains(with_model([&](object& model) { as_array(model, 300); }), " has the id 300, in tokenizer.model that"));
+  CHECK(contains(with_model([&](object& model) {
+                   model = object{{"type", "Unigram"}, {"vocab", boost::json::array{1}}};
+                 }),
+                 "a token of \"vocab\" is 1, expected"));
+}
+
+TEST_CASE("Llama's kind: the space before a text is that of tokenizer.json, where transformers follows it") {
+  const TemporaryFolder folder;
+  copy_files(models() / "mistral", folder, {"tokenizer.model"});
+  const auto ids = [&](std::string_view text) { return load_tokenizer(folder.path()).tokenizer.encode(text); };
+  const auto with = [&](std::string_view normalizer, std::string_view pre_tokenizer) {
+    boost::json::value document = io::read_json(models() / "mistral/tokenizer.json");
+    document.as_object()["normalizer"] = io::parse_json(normalizer);
+    document.as_object()["pre_tokenizer"] = io::parse_json(pre_tokenizer);
+    write_bytes(folder / "tokenizer.json", io::json_text(document));
+  };
+  const auto with_config = [&](std::string_view text) { write_bytes(folder / "tokenizer_config.json", text); };
+  // As transformers 5.23 cuts these texts; <|user|> is an added token that is not special.
+  const Ids space_dog = load_tokenizer(models() / "mistral").tokenizer.encode("dog");
+  with_config("{}");
+  with(R"({"type": "Sequence", "normalizers": []})", R"({"type": "Metaspace", "prepend_scheme": "never"})");
+  const Ids dog = ids("dog");
+  REQUIRE(dog != space_dog);
+  const auto both = [](Ids first, const Ids& second) {
+    first.push_back(501);
+    first.insert(first.end(), second.begin(), second.end());
+    return first;
+  };
+  const std::string two = "dog<|user|>dog";
+  for (const std::string_view config :
+       {"{}", R"({"add_prefix_space": false, "legacy": false})", R"({"add_prefix_space": true, "legacy": true})"}) {
+    CAPTURE(config);
+    with_config(config);
+    with("null", R"({"type": "Metaspace", "prepend_scheme": "first"})");
+    CHECK(ids("dog") == space_dog);
+    CHECK(ids(two) == both(space_dog, dog));
+    with("null", R"({"type": "Metaspace", "prepend_scheme": "always"})");
+    CHECK(ids(two) == both(space_dog, space_dog));
+    with("null", R"({"type": "Metaspace", "prepend_scheme": "never"})");
+    CHECK(ids("dog") == dog);
+    CHECK(ids(" dog") == space_dog);
+    CHECK(ids(two) == both(dog, dog));
+    with(R"({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"},
+             {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]})",
+         "null");
+    CHECK(ids("dog") == space_dog);
+    CHECK(ids(" dog").size() == space_dog.size() + 1);  // both spaces, as SentencePiece has it
+    CHECK(ids(two) == both(space_dog, space_dog));
+    with(R"({"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"})", "null");
+    CHECK(ids("dog") == dog);
+  }
+  // Older files.
+  with("null", R"({"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": true})");
+  CHECK(ids(two) == both(space_dog, space_dog));
+  with("null", R"({"type": "Metaspace", "prepend_scheme": "last"})");
+  CHECK(contains(error_of([&] { (void)ids("dog"); }), "\"prepend_scheme\" is \"last\""));
+  with(R"({"type": "Prepend", "prepend": "x"})", "null");
+  CHECK(contains(error_of([&] { (void)ids("dog"); }), "\"Prepend\" puts \"x\" before a text"));
+
+  // Llama's own class goes by tokenizer_config.json, but for the models that transformers knows to name it wrongly.
+  const std::string class_says = R"({"tokenizer_class": "LlamaTokenizer", "legacy": true})";
+  with("null", R"({"type": "Metaspace", "prepend_scheme": "first"})");
+  with_config(class_says);
+  write_bytes(folder / "config.json", R"({"model_type": "llama"})");
+  CHECK(ids(two) == both(space_dog, space_dog));
+  with_config(R"({"tokenizer_class": "LlamaTokenizerFast", "add_prefix_space": false})");
+  CHECK(ids(two) == both(dog, dog));
+  with_config(class_says);
+  write_bytes(folder / "config.json", R"({"model_type": "mistral"})");
+  CHECK(ids(two) == both(space_dog, dog));
 }
 
 TEST_CASE("a folder that a model was exported to has the tokenizer that it had, by its hash too") {

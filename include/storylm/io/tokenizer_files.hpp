@@ -61,6 +61,12 @@ struct ByteLevelBpeFile {
   ByteLevelBpeOptions options;  ///< without special tokens, which are named elsewhere
 };
 
+/// Where a tokenizer.json made from a SentencePiece model puts a space.
+struct PrefixSpace {
+  bool before_text = false;            ///< that does not begin with one
+  bool behind_special_tokens = false;  ///< before the text that follows one, too
+};
+
 }  // namespace storylm::io
 
 namespace storylm::detail {
@@ -199,6 +205,57 @@ class TokenizerReader {
     return options;
   }
 
+  /// The object "model".
+  [[nodiscard]] const Object& model_of(const Object& document) const {
+    const Value* const value = document.if_contains("model");
+    if (value == nullptr || !value->is_object()) refuse("\"model\" is missing or no object");
+    return value->get_object();
+  }
+
+  /// What is said of the space before texts, by "normalizer" in older files and "pre_tokenizer" in newer ones.
+  [[nodiscard]] io::PrefixSpace prefix_space(const Object& document) const {
+    io::PrefixSpace space;
+    for (const Object& part : parts(document, "normalizer", "normalizers")) {
+      if (type_of(part) != "Prepend") continue;
+      const auto prefix = io::get<std::string>(part, "prepend", name_);
+      if (prefix != "\u2581" && prefix != " ") {
+        refuse("\"Prepend\" puts " + io::quoted(prefix) + " before a text, expected \"\u2581\"");
+      }
+      space = {.before_text = true, .behind_special_tokens = true};
+    }
+    for (const Object& part : parts(document, "pre_tokenizer", "pretokenizers")) {
+      if (type_of(part) != "Metaspace") continue;
+      const bool is_put = io::find<bool>(part, "add_prefix_space", name_).value_or(true);  // of older files
+      const auto scheme = io::find<std::string>(part, "prepend_scheme", name_).value_or(is_put ? "always" : "never");
+      if (scheme != "always" && scheme != "first" && scheme != "never") {
+        refuse("\"prepend_scheme\" is " + io::quoted(scheme) + ", expected \"always\", \"first\" or \"never\"");
+      }
+      if (scheme != "never") space = {.before_text = true, .behind_special_tokens = scheme == "always"};
+    }
+    return space;
+  }
+
+  /// The vocabulary of a tokenizer made from a SentencePiece model: an object of a BPE, an array of a unigram model.
+  [[nodiscard]] std::vector<std::pair<std::string, token_t>> sentencepiece_vocabulary(const Object& document) const {
+    const Value* const value = model_of(document).if_contains("vocab");
+    if (value == nullptr || !(value->is_object() || value->is_array())) {
+      refuse("\"vocab\" is missing or neither an object nor an array");
+    }
+    BytePairs pairs;
+    if (value->is_object()) {
+      read_vocabulary(value->get_object(), pairs);
+      return std::move(pairs.vocabulary);
+    }
+    for (const Value& token : value->get_array()) {
+      if (!token.is_array() || token.get_array().size() != 2) {
+        refuse("a token of \"vocab\" is " + io::describe(token) + ", expected an array of text and score");
+      }
+      const auto id = static_cast<token_t>(pairs.vocabulary.size());
+      pairs.vocabulary.emplace_back(json_as<std::string>(token.get_array()[0], "a token", name_), id);
+    }
+    return std::move(pairs.vocabulary);
+  }
+
   /// The vocabulary, of a JSON object of tokens and ids.
   void read_vocabulary(const Object& vocabulary, BytePairs& pairs) const {
     pairs.vocabulary_name = name_;
@@ -290,11 +347,7 @@ namespace storylm::io {
 /// what is different
 [[nodiscard]] inline ByteLevelBpeFile byte_level_bpe_of(const TokenizerJson& json) {
   const detail::TokenizerReader reader(json.name);
-  const auto& model = [&]() -> const boost::json::object& {
-    const boost::json::value* const value = json.document.if_contains("model");
-    if (value == nullptr || !value->is_object()) reader.refuse("\"model\" is missing or no object");
-    return value->get_object();
-  }();
+  const boost::json::object& model = reader.model_of(json.document);
   reader.refuse_sentencepiece(json.document, model);
   const std::string type = find<std::string>(model, "type", json.name).value_or("BPE");  // older files do not say it
   if (type != "BPE") reader.refuse("the model " + io::quoted(type) + " is not supported, only \"BPE\"");

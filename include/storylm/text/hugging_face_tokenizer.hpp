@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 
 #include <storylm/core/dtype.hpp>
 #include <storylm/core/error.hpp>
+#include <storylm/io/sentencepiece_model.hpp>
 #include <storylm/io/tokenizer_files.hpp>
 #include <storylm/text/added_tokens.hpp>
 #include <storylm/text/any_tokenizer.hpp>
@@ -164,13 +166,16 @@ inline void expect_template(const io::TokenizerJson& json, const NamedTokens& na
 
   OwnVocabulary own;
   for (const auto& [token, id] : file.pairs.vocabulary) own.add(token, id);
-  // What GPT-2's class of transformers takes where nothing is said.
+  // What GPT-2's class of transformers takes where nothing is said; other classes take none.
   const std::string end_of_text = "<|endoftext|>";
-  const bool has_it =
-      own.id_of(end_of_text).has_value() ||
-      std::any_of(json.added.begin(), json.added.end(), [&](const auto& t) { return t.text == end_of_text; });
+  const auto in = [&](const std::vector<AddedToken>& tokens) {
+    return std::any_of(tokens.begin(), tokens.end(), [&](const auto& token) { return token.text == end_of_text; });
+  };
+  const bool has_it = own.id_of(end_of_text).has_value() || in(json.added) || in(config.added);
+  const std::string& stated = config.tokenizer_class;
+  const bool is_gpt2 = stated.empty() || stated == "GPT2Tokenizer" || stated == "GPT2TokenizerFast";
   for (std::optional<std::string>* const token : {&config.bos, &config.eos}) {
-    if (!token->has_value() && has_it) *token = end_of_text;
+    if (!token->has_value() && has_it && is_gpt2) *token = end_of_text;
   }
   NamedTokens named = name_tokens(folder.string(), config, json.added, own);
   expect_template(json, named, own, -1, -1);
@@ -182,20 +187,65 @@ inline void expect_template(const io::TokenizerJson& json, const NamedTokens& na
           .adds_eos = config.add_eos_token.value_or(json.adds_eos.value_or(false))};
 }
 
-/// `tokenizer` that puts no space before the first word: its model with add_dummy_prefix (field 3 of normalizer_spec,
-/// field 3 of the model) set to false. Protocol buffers that follow each other are one, and the last value counts.
-[[nodiscard]] inline SentencePieceTokenizer without_prefix(const SentencePieceTokenizer& tokenizer) {
-  constexpr std::string_view no_prefix("\x1A\x02\x18\x00", 4);
-  return SentencePieceTokenizer(tokenizer.model_bytes() + std::string(no_prefix), tokenizer.lowercase());
+/// `tokenizer` with or without a space before the first word: its model with add_dummy_prefix (field 3 of
+/// normalizer_spec, field 3 of the model) set. Protocol buffers that follow each other are one, and the last value
+/// counts.
+[[nodiscard]] inline SentencePieceTokenizer with_prefix(const SentencePieceTokenizer& tokenizer, bool prefix) {
+  const std::string setting{'\x1A', '\x02', '\x18', prefix ? '\x01' : '\x00'};
+  return SentencePieceTokenizer(tokenizer.model_bytes() + setting, tokenizer.lowercase());
+}
+
+/// The vocabulary of a tokenizer.json beside a tokenizer.model must be its pieces, for it is these that are read.
+/// @throws FormatError naming the first token that is not
+inline void expect_pieces(const io::TokenizerJson& json, const SentencePieceTokenizer& tokenizer) {
+  const TokenizerReader reader(json.name);
+  const auto is_added = [&](std::string_view text, token_t id) {
+    return std::any_of(json.added.begin(), json.added.end(),
+                       [&](const AddedToken& token) { return token.text == text && token.id == id; });
+  };
+  std::vector<bool> seen(static_cast<std::size_t>(tokenizer.vocab_size()));
+  for (const auto& [text, id] : reader.sentencepiece_vocabulary(json.document)) {
+    if (id >= 0 && id < tokenizer.vocab_size() && tokenizer.piece(id) == text) {
+      seen[static_cast<std::size_t>(id)] = true;
+      continue;
+    }
+    if (id >= tokenizer.vocab_size() && is_added(text, id)) continue;
+    const bool is_piece = id >= 0 && id < tokenizer.vocab_size();
+    reader.refuse(io::quoted(text) + " has the id " + std::to_string(id) + ", in tokenizer.model " +
+                  (is_piece ? "that is " + io::quoted(tokenizer.piece(id)) : std::string("there is none such")));
+  }
+  for (token_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    if (seen[static_cast<std::size_t>(id)] || is_added(tokenizer.piece(id), id)) continue;
+    reader.refuse("the vocabulary lacks " + io::quoted(tokenizer.piece(id)) + ", which has the id " +
+                  std::to_string(id) + " in tokenizer.model");
+  }
+}
+
+/// Whether transformers 5 makes the tokenizer of `folder` of what tokenizer_config.json says, not of the parts of
+/// tokenizer.json: Llama's class does. It is not used for Mistral's models, many of which name it.
+[[nodiscard]] inline bool config_counts(const std::filesystem::path& folder, const io::TokenizerConfig& config) {
+  if (config.tokenizer_class != "LlamaTokenizer" && config.tokenizer_class != "LlamaTokenizerFast") return false;
+  const std::filesystem::path path = folder / "config.json";
+  if (!is_file(path)) return true;
+  const boost::json::value document = io::read_json(path);
+  return io::find<std::string>(io::as_object(document, path.string()), "model_type", path.string()) != "mistral";
 }
 
 /// Llama's and Mistral's kind: tokenizer.model, and added tokens wherever they are written.
 [[nodiscard]] inline LoadedTokenizer load_sentencepiece(const std::filesystem::path& folder,
                                                         const LoadTokenizerOptions& options) {
-  const io::TokenizerConfig config = io::read_tokenizer_config(folder);
+  io::TokenizerConfig config = io::read_tokenizer_config(folder);
   io::TokenizerJson json;
-  if (is_file(folder / "tokenizer.json")) json = io::read_tokenizer_json(folder / "tokenizer.json");
   SentencePieceTokenizer tokenizer = SentencePieceTokenizer::load(folder / "tokenizer.model");
+  if (is_file(folder / "tokenizer.json")) {
+    json = io::read_tokenizer_json(folder / "tokenizer.json");
+    expect_pieces(json, tokenizer);
+    if (!config_counts(folder, config)) {
+      const io::PrefixSpace space = TokenizerReader(json.name).prefix_space(json.document);
+      config.add_prefix_space = space.before_text;
+      config.legacy = space.behind_special_tokens;
+    }
+  }
   OwnVocabulary own;
   for (token_t id = 0; id < tokenizer.vocab_size(); ++id) own.add(tokenizer.piece(id), id);
   NamedTokens named = name_tokens(folder.string(), config, json.added, own);
@@ -209,8 +259,11 @@ inline void expect_template(const io::TokenizerJson& json, const NamedTokens& na
                            .adds_bos_is_stated = adds_bos.has_value(),
                            .adds_eos = config.add_eos_token.value_or(json.adds_eos.value_or(false))};
   };
-  SentencePieceTokenizer continuation = without_prefix(tokenizer);
-  if (!config.add_prefix_space.value_or(true)) tokenizer = continuation;
+  SentencePieceTokenizer continuation = with_prefix(tokenizer, false);
+  if (config.add_prefix_space.has_value()) {
+    const bool own_prefix = io::read_sentencepiece_model(tokenizer.model_bytes(), "tokenizer.model").add_dummy_prefix;
+    if (*config.add_prefix_space != own_prefix) tokenizer = with_prefix(tokenizer, *config.add_prefix_space);
+  }
   const auto& given = named.options;
   const bool stated = given.bos.has_value() || given.eos.has_value() || given.pad.has_value() || given.unk.has_value();
   if (named.tokens.empty() && !stated) return loaded(std::move(tokenizer));
@@ -227,9 +280,10 @@ namespace storylm {
 /// In a folder, `tokenizer.model` is SentencePiece, and without it `tokenizer.json` or `vocab.json` with `merges.txt`
 /// is GPT-2's byte-level BPE; added and special tokens come from these, tokenizer_config.json, special_tokens_map.json
 /// and added_tokens.json. Text behind a special token goes on without a space in between as transformers 5 has it; with
-/// "legacy": true in tokenizer_config.json it begins with one, as in transformers 4. decode() gives the text as it is:
-/// "clean_up_tokenization_spaces" is for people. @throws IoError when a file cannot be read, FormatError when one is
-/// damaged, contradicts another or describes a tokenizer of another kind
+/// "legacy": true in tokenizer_config.json it begins with one, as in transformers 4. A tokenizer.json beside
+/// tokenizer.model must have its pieces, and it says where spaces are put, except to Llama's class. decode() gives the
+/// text as it is: "clean_up_tokenization_spaces" is for people. @throws IoError when a file cannot be read, FormatError
+/// when one is damaged, contradicts another or describes a tokenizer of another kind
 [[nodiscard]] inline LoadedTokenizer load_tokenizer(const std::filesystem::path& folder_or_model,
                                                     const LoadTokenizerOptions& options = {}) {
   std::error_code ignored;
