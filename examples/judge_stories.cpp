@@ -318,8 +318,8 @@ int main(int argc, char** argv) {
                  "tokens from one window of a longer story to the next (default: half of the context)");
   app.add_option("--context", flags.context, "tokens the judge sees at once (default: as many as it was made for)");
   app.add_option("--bos", flags.bos,
-                 "BOS before every story: always, never, or auto: as tokenizer_config.json says, else yes for Llama, "
-                 "Mistral and our checkpoints, no for GPT-2")
+                 "BOS before every story: always, never, or auto: as the tokenizer's folder says, else yes for "
+                 "SentencePiece (Llama 2, Mistral, our checkpoints), no for byte-level BPE (GPT-2, Llama 3)")
       ->capture_default_str();
   app.add_flag("--transformers-compatible", flags.transformers_compatible,
                "windows and denominator of the perplexity guide of Hugging Face transformers (default: every token is "

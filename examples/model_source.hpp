@@ -74,17 +74,25 @@ inline void expects_memory(const MemoryNeeds& needs, double available = memory_o
       helps ? "; with --dtype bfloat16 it takes " + gigabytes(in_16_bits) : std::string());
 }
 
+/// Added tokens that control a model and are no text.
+inline std::vector<storylm::AddedToken> special_tokens(const storylm::AnyTokenizer& tokenizer) {
+  std::vector<storylm::AddedToken> tokens;
+  const auto look_at = [&](const auto* with_added) {
+    if (with_added == nullptr) return;
+    for (const storylm::AddedToken& token : with_added->added_tokens())
+      if (token.special) tokens.push_back(token);
+  };
+  look_at(tokenizer.get_if<storylm::WithAddedTokens<storylm::ByteLevelBpe>>());
+  look_at(tokenizer.get_if<storylm::WithAddedTokens<storylm::SentencePieceTokenizer>>());
+  return tokens;
+}
+
 /// Special tokens with which chat models end what they say. Configs do not always name them as EOS.
 inline std::vector<storylm::token_t> ends_of_turns(const storylm::AnyTokenizer& tokenizer) {
   constexpr std::array<std::string_view, 4> texts{"<|end_of_turn|>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>"};
   std::vector<storylm::token_t> ids;
-  const auto look_at = [&](const auto* with_added) {
-    if (with_added == nullptr) return;
-    for (const storylm::AddedToken& token : with_added->added_tokens())
-      if (token.special && std::find(texts.begin(), texts.end(), token.text) != texts.end()) ids.push_back(token.id);
-  };
-  look_at(tokenizer.get_if<storylm::WithAddedTokens<storylm::ByteLevelBpe>>());
-  look_at(tokenizer.get_if<storylm::WithAddedTokens<storylm::SentencePieceTokenizer>>());
+  for (const storylm::AddedToken& token : special_tokens(tokenizer))
+    if (std::find(texts.begin(), texts.end(), token.text) != texts.end()) ids.push_back(token.id);
   return ids;
 }
 
@@ -159,15 +167,17 @@ class ModelSource {
   }
 
   /// The tokenizer in the file or folder `given`; unless one is given, in the model's folder, or beside the checkpoint.
+  /// @param flag the program's that names another file or folder; empty: it has none
   /// @throws storylm::FormatError when it is not the model's, saying what was expected and what was found
-  [[nodiscard]] storylm::LoadedTokenizer tokenizer(const std::filesystem::path& given = {}) const {
+  [[nodiscard]] storylm::LoadedTokenizer tokenizer(const std::filesystem::path& given = {},
+                                                   std::string_view flag = "--tokenizer-path") const {
     using storylm::ArgumentError, storylm::FormatError, storylm::expects;
     constexpr std::string_view op = "tokenizer";
     std::filesystem::path path = given;
     if (path.empty()) {
       path = is_folder() ? path_ : path_.parent_path() / "bpe.model";
-      expects<ArgumentError>(std::filesystem::exists(path), op, "there is no ", path,
-                             " beside the checkpoint: say where it is with --tokenizer-path");
+      expects<ArgumentError>(std::filesystem::exists(path), op, "there is no ", path, " beside the checkpoint: ",
+                             flag.empty() ? "put it there" : "say where it is with ", flag);
     }
     storylm::LoadedTokenizer loaded = storylm::load_tokenizer(path);
     const storylm::index_t found = loaded.tokenizer.vocab_size();
@@ -186,7 +196,8 @@ class ModelSource {
   }
 
   /// How stories are written with this model and its tokenizer. They end by every id that the folder or the tokenizer
-  /// calls an end, and where a chat model's turn ends; UNK, BOS, PAD and ids without a token are never drawn.
+  /// calls an end, and where a chat model's turn ends; UNK, BOS, PAD, other special tokens and ids without a token are
+  /// never drawn.
   [[nodiscard]] storylm::GenerateOptions generate_options(const storylm::AnyTokenizer& tokenizer,
                                                           const storylm::SamplerOptions& sampler) const {
     using storylm::index_t, storylm::token_t;
@@ -204,6 +215,7 @@ class ModelSource {
                              folder_->description().pad})
         others.push_back(id.value_or(-1));
     }
+    for (const storylm::AddedToken& token : special_tokens(tokenizer)) others.push_back(token.id);
     for (auto id = static_cast<token_t>(tokenizer.vocab_size()); id < config().vocab_size; ++id) others.push_back(id);
     std::vector<bool> there(static_cast<std::size_t>(config().vocab_size));  // an id each: vocabularies can be large
     for (const token_t id : others) {

@@ -21,13 +21,14 @@ bool judge_rows(const JudgingJob& job, const std::function<void(const RowProgres
   using namespace storylm;
   using Clock = std::chrono::steady_clock;
   const ModelSource source(job.model);
-  const LoadedTokenizer loaded = source.tokenizer(job.tokenizer);
+  const LoadedTokenizer loaded = source.tokenizer(job.tokenizer, "--judge-tokenizer-path");
   const auto judge_all = [&](auto& judge) {
     for (std::size_t row = 0; row < job.files.size(); ++row) {
       std::vector<evaluate::JudgeStory> stories;
       for_each_story(job.files[row], [&](std::string_view text) {
         stories.push_back(judge_story(loaded.tokenizer, text, job.policy.bos));
       });
+      on_progress({.row = row});  // the clock starts now: the next call counts what the first batch has scored by then
       const auto start = Clock::now();
       ScoredRow scored;
       scored.scores = judge.score(stories, [&](const evaluate::JudgeProgress& progress) {
