@@ -393,6 +393,14 @@ TEST_CASE("every dtype of file into every dtype of model: as it is, or rounded o
     return true;
   });
   CHECK(loaded<Llama>(copy.path()) == loaded<Llama>(folders / "llama"));
+  // A number that has no place in the model's dtype is not made an infinity.
+  const Copy large("llama");
+  large.rewrite(at_tensor("model.norm.weight", false, [](io::SafetensorsWriter& writer) {
+    static const std::vector<double> values(48, 1e300);  // until it is saved
+    writer.add<double>("model.norm.weight", {48}, values);
+  }));
+  CHECK(contains(load_error<Llama>(large.path()),
+                 "tensor model.norm.weight has 1e+300 at element 0, which is too large for F32"));
 }
 
 TEST_CASE("generation_config.json, and config.json in its place") {

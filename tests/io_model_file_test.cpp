@@ -266,6 +266,16 @@ TEST_CASE("other float types are converted, a run's own tensors are left aside, 
     for (std::size_t i = 0; i < weights.size(); ++i)
       CHECK(loaded[i] == (as_double ? weights[i] : static_cast<float>(narrow[i])));
   }
+  wide[13] = -1e300;
+  test::rewrite(folder / "x", folder / "y", [&](io::SafetensorsWriter& writer, const io::StoredTensor& tensor) {
+    if (tensor.name == head) writer.add<double>(head, {11, 8}, wide);
+    return tensor.name == head;
+  });
+  auto other = model_of<Encoder>(encoder, 2);
+  const auto before = weights_of(other);
+  CHECK(contains(error_of([&] { io::ModelFile(folder / "y").load_into(other); }),
+                 "has -1e+300 at element 13, which is too large for F32"));
+  CHECK(weights_of(other) == before);
 }
 
 TEST_CASE("a file without a config is no model") {
