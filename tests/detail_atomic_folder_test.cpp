@@ -3,6 +3,7 @@
 #include <string>
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <storylm/detail/atomic_folder.hpp>
 
@@ -87,4 +88,17 @@ TEST_CASE("a link or a file under the temporary name is refused, and what a link
   write_bytes(folder / ".other.partial", "kept");
   CHECK(contains(error_of<WriteError>([&] { AtomicFolder out(folder / "other"); }), "cannot open"));
   CHECK(read_bytes(folder / ".other.partial") == "kept");
+}
+
+TEST_CASE("what a killed program left and cannot be removed is said as such") {
+  const TemporaryFolder folder;
+  const fs::path left = folder / ".out.partial/deep";
+  fs::create_directories(left);
+  write_bytes(left / "old", "old");
+  fs::permissions(left, fs::perms::owner_read | fs::perms::owner_exec);
+  if (::geteuid() != 0)  // root may remove everything
+    CHECK(contains(error_of<WriteError>([&] { AtomicFolder out(folder / "out"); }), "cannot empty"));
+  fs::permissions(left, fs::perms::owner_all);
+  const AtomicFolder out(folder / "out");
+  CHECK(fs::is_empty(out.temporary()));
 }
