@@ -45,7 +45,7 @@ struct ComparisonFlags {
   std::uint64_t seed = 1;
   bool redo = false;
   std::string judge_dtype;
-  ComputeFlags compute;
+  ComputeFlags compute{.half_on_cpu = true};
 
   /// Where and in what dtype the judge computes.
   [[nodiscard]] ComputeFlags judge_compute() const {

@@ -30,8 +30,9 @@ inline storylm::Cuda open_cuda(const ComputeFlags& flags) {
 #endif
 
 /// Calls f(std::type_identity<dtype>, device) with the dtype and the device that the flags name.
+/// @tparam half_on_cpu as in the flags
 /// @throws storylm::CudaError when there is no such GPU
-template <class F>
+template <bool half_on_cpu = false, class F>
 decltype(auto) with_device(const ComputeFlags& flags, F&& f) {
 #if defined(STORYLM_WITH_CUDA)
   if (flags.on_cuda()) {
@@ -43,6 +44,9 @@ decltype(auto) with_device(const ComputeFlags& flags, F&& f) {
 #endif
   const storylm::Cpu device({.threads = flags.threads});
   if (flags.dtype == "bfloat16") return f(std::type_identity<storylm::bf16>{}, device);
+  if constexpr (half_on_cpu) {
+    if (flags.dtype == "float16") return f(std::type_identity<storylm::half>{}, device);
+  }
   return f(std::type_identity<float>{}, device);
 }
 

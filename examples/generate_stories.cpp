@@ -51,7 +51,7 @@ struct Flags {
   index_t max_tokens = 0;
   index_t batch_size = 32;
   bool stream = false;
-  program::ComputeFlags compute;
+  program::ComputeFlags compute{.half_on_cpu = true};
 };
 
 /// Where stories go: a file that is complete or absent, or standard output, in their order.
@@ -175,7 +175,7 @@ int generate(Flags& flags) {
                  "expects it to come with the next word: it may go on better without\n";
   }
   const bool finished =
-      program::with_device(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
+      program::with_device<true>(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
         source.expects_memory<P, D>(kv_bytes<P>(flags, source.config()),
                                     "for keys and values of " + std::to_string(flags.batch_size) + " stories of " +
                                         std::to_string(flags.max_tokens) + " tokens (--batch-size, --max-tokens)");

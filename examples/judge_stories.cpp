@@ -51,7 +51,7 @@ struct Flags {
   index_t context = 0;
   index_t stride = 0;
   bool transformers_compatible = false;
-  program::ComputeFlags compute;
+  program::ComputeFlags compute{.half_on_cpu = true};
 };
 
 /// How stories are read, and why so.
@@ -281,14 +281,15 @@ int judge(Flags& flags) {
   std::cout << "Judge: " << program::printable(flags.judge.string()) << ", " << parameter_count(source.config())
             << " parameters in " << flags.compute.dtype << "\nPolicy:\n  " << policy_lines(policy) << "\n\n";
   print_header();
-  const auto files = program::with_device(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
-    return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
-      source.expects_memory<P, D>();
-      Stack stack(source.config(), device, source.options(), nn::Gradients::no);
-      source.load_into(stack);
-      return score_files(flags, stack, loaded, policy);
-    });
-  });
+  const auto files =
+      program::with_device<true>(flags.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
+        return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
+          source.expects_memory<P, D>();
+          Stack stack(source.config(), device, source.options(), nn::Gradients::no);
+          source.load_into(stack);
+          return score_files(flags, stack, loaded, policy);
+        });
+      });
   if (!files) {
     std::cerr << "judge_stories: stopped" << (json ? "; the JSON file was not written" : "") << '\n';
     return program::stopped_exit_code();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
@@ -159,7 +160,9 @@ class ModelSource {
     using Weight = storylm::weight_t<P>;
     if constexpr (D::host_memory) {
       program::expects_memory({.weights = static_cast<double>(storylm::parameter_count(config())),
-                               .dtype = sizeof(Weight) == 2 ? "bfloat16" : "float32",
+                               .dtype = std::same_as<Weight, storylm::half>   ? "float16"
+                                        : std::same_as<Weight, storylm::bf16> ? "bfloat16"
+                                                                              : "float32",
                                .weight_bytes = sizeof(Weight),
                                .more = more,
                                .what = std::move(what)});

@@ -73,16 +73,19 @@ struct ComputeFlags {
   bool tf32 = false;
   bool tune_matmul = false;
   int threads = 0;
+  /// The program has float16 on the CPU, too: those that do not train, for there the loss would need a scale.
+  bool half_on_cpu = false;
 
   void add_to(CLI::App& app) {
     app.add_option("--device", device,
                    std::string("cpu, cuda or cuda:N; $STORYLM_DEVICE where it is set; this build has cpu") +
                        (has_cuda ? " and cuda" : ""))
         ->capture_default_str();
-    app.add_option(
-           "--dtype", dtype,
-           "type of weights and activations: float32 or bfloat16, on a GPU float16 too; checkpoints are float32 in "
-           "any case")
+    app.add_option("--dtype", dtype,
+                   half_on_cpu
+                       ? "type of weights and activations: float32, bfloat16 or float16"
+                       : "type of weights and activations: float32 or bfloat16, on a GPU float16 too; checkpoints are "
+                         "float32 in any case")
         ->capture_default_str();
     app.add_flag("--tf32", tf32, "on a GPU: products of float32 matrices with 10 bits of mantissa (default: off)");
     app.add_flag(
@@ -112,9 +115,11 @@ struct ComputeFlags {
     constexpr std::array<std::string_view, 4> dtypes{"float32", "float64", "bfloat16", "float16"};
     require(std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end(), "unknown dtype ", dtype,
             ": float32, float64, bfloat16 or float16");
-    const bool on_cpu = dtype == "float32" || dtype == "bfloat16";
-    require(on_cpu || (has_cuda && dtype != "float64"), "dtype ", dtype,
-            " is not built in: this build has float32 and bfloat16", has_cuda ? ", on a GPU float16 too" : "");
+    const bool on_cpu = dtype == "float32" || dtype == "bfloat16" || (half_on_cpu && dtype == "float16");
+    require(on_cpu || (has_cuda && dtype != "float64"), "dtype ", dtype, " is not built in: this build has ",
+            half_on_cpu ? "float32, bfloat16 and float16"
+            : has_cuda  ? "float32 and bfloat16, on a GPU float16 too"
+                        : "float32 and bfloat16");
     require(on_cpu || on_cuda(), "dtype ", dtype, " needs --device cuda: on the CPU there are float32 and bfloat16");
     require(!tf32 || (on_cuda() && dtype == "float32"), "--tf32 is for --device cuda with --dtype float32, not for ",
             device, " with ", dtype);

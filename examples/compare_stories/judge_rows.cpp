@@ -44,7 +44,7 @@ bool judge_rows(const JudgingJob& job, const std::function<void(const RowProgres
     }
     return true;
   };
-  return with_device(job.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
+  return with_device<true>(job.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
     source.expects_memory<P, D>();
     return nn::with_stack_type<P, D>(source.config(), [&]<class Stack>(std::type_identity<Stack>) {
       Stack stack(source.config(), device, source.options(), nn::Gradients::no);

@@ -61,7 +61,7 @@ bool write_rows(const WritingJob& job, const std::function<void(const RowProgres
     return true;
   };
   const index_t batch_size = std::min(job.batch_size, job.quantity);
-  return with_device(job.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
+  return with_device<true>(job.compute, [&]<class P, class D>(std::type_identity<P>, const D& device) {
     const TransformerConfig& c = source.config();
     source.expects_memory<P, D>(2.0 * c.n_layers * c.kv_heads() * c.head_size() * sizeof(kv_t<P>) *
                                     static_cast<double>(batch_size * job.max_tokens),
