@@ -4,7 +4,7 @@
 #
 #   scripts/check.sh                     all of them
 #   scripts/check.sh format docs ...     these only: format portable x86_64_v3 aarch64 clang sanitize valgrind tsan fuzz
-#                                        tidy docs no_cuda kills soak mutations cuda ptx registers
+#                                        tidy no_cuda kills soak comparison mutations cuda ptx registers
 #
 # The last three need nvcc and no GPU; STORYLM_UPDATE_REGISTERS=1 lets registers write its budget anew.
 set -euo pipefail
@@ -163,6 +163,16 @@ check_kills() {
   scripts/kill_test.sh 100
 }
 
+# The comparison in small: a trained judge must prefer stories to the same with their words shuffled, by a wide margin.
+check_comparison() {
+  configure build -DCMAKE_BUILD_TYPE=Release >/dev/null
+  build build make_stories prepare_stories train_stories export_model judge_stories compare_stories
+  local folder
+  folder=$(mktemp -d)
+  STORYLM_DEMO_STEPS=60 STORYLM_DEMO_QUANTITY=5 scripts/compare_demo.sh "$folder" build/bin
+  rm -rf "$folder"
+}
+
 # Train, kill, go on, generate, and a long run's memory; STORYLM_SOAK_MINUTES=60 for an hour.
 check_soak() {
   scripts/soak.sh "${STORYLM_SOAK_MINUTES:-5}"
@@ -191,7 +201,7 @@ check_docs() {
 stages=("$@")
 if [ $# = 0 ]; then
   stages=(format docs portable x86_64_v3 aarch64 clang sanitize valgrind tsan fuzz tidy no_cuda kills
-    soak mutations)
+    soak comparison mutations)
   command -v nvcc >/dev/null && stages+=(cuda ptx registers)
 fi
 for stage in "${stages[@]}"; do
