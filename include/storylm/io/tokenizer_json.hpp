@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -43,12 +43,9 @@ struct PieceMerge {
 /// All ways to make a piece of two, in the order in which SentencePiece prefers them: by score; two ways to make the
 /// same piece from left to right, as it takes the leftmost first.
 inline std::vector<PieceMerge> piece_merges(const io::SentencePieceModel& model) {
-  const auto can_merge = [](const io::Piece& piece) {
-    return piece.kind == io::PieceKind::normal || piece.kind == io::PieceKind::user_defined;
-  };
-  std::unordered_map<std::string_view, token_t> ids;
-  for (std::size_t id = 0; id < model.pieces.size(); ++id) {
-    if (can_merge(model.pieces[id])) ids.emplace(model.pieces[id].text, static_cast<token_t>(id));
+  std::unordered_set<std::string_view> normal;
+  for (const io::Piece& piece : model.pieces) {
+    if (piece.kind == io::PieceKind::normal) normal.insert(piece.text);
   }
   std::vector<PieceMerge> merges;
   for (const io::Piece& piece : model.pieces) {
@@ -56,7 +53,7 @@ inline std::vector<PieceMerge> piece_merges(const io::SentencePieceModel& model)
     const std::string_view text = piece.text;
     for (std::size_t cut = 1; cut < text.size(); ++cut) {
       if ((static_cast<unsigned char>(text[cut]) & 0xC0U) == 0x80U) continue;  // inside a character
-      if (ids.contains(text.substr(0, cut)) && ids.contains(text.substr(cut)))
+      if (normal.contains(text.substr(0, cut)) && normal.contains(text.substr(cut)))
         merges.push_back({piece.score, text.substr(0, cut), text.substr(cut)});
     }
   }
@@ -151,7 +148,8 @@ namespace storylm::io {
 /// @param lowercase text is lower-cased first
 /// @param adds_bos texts begin with BOS unless the caller says otherwise
 /// @throws ArgumentError when a tokenizer.json cannot say it: word and character models, spaces after words, a space in
-/// a piece
+/// a piece, pieces that are user-defined (SentencePiece finds them in normalised text, and puts no space behind them)
+/// or unused (it merges them, and takes them apart again)
 [[nodiscard]] inline std::string tokenizer_json(const SentencePieceModel& model, bool lowercase, bool adds_bos) {
   using boost::json::object;
   constexpr std::string_view op = "tokenizer.json";
@@ -165,14 +163,17 @@ namespace storylm::io {
     expects<ArgumentError>(control || !piece.text.empty(), op, "piece ", id, " is empty");
     expects<ArgumentError>(control || piece.text.find(' ') == std::string::npos, op, "piece ", id,
                            " has a space: ", quoted(piece.text));
-    if (!control && piece.kind != PieceKind::user_defined) continue;
+    const bool user_defined = piece.kind == PieceKind::user_defined;
+    expects<ArgumentError>(!user_defined && piece.kind != PieceKind::unused, op, "piece ", id, ": ", quoted(piece.text),
+                           " is ", user_defined ? "user-defined" : "unused", ", which has no equal there");
+    if (!control) continue;
     added.push_back(object{{"id", id},
                            {"content", piece.text},
                            {"single_word", false},
                            {"lstrip", false},
                            {"rstrip", false},
                            {"normalized", false},
-                           {"special", control}});
+                           {"special", true}});
   }
   object document{{"version", "1.0"},
                   {"truncation", nullptr},
