@@ -4,7 +4,7 @@
 #
 #   scripts/check.sh                     all of them
 #   scripts/check.sh format docs ...     these only: format portable x86_64_v3 aarch64 clang sanitize valgrind tsan fuzz
-#                                        tidy no_cuda kills soak comparison mutations cuda ptx registers
+#                                        tidy docs no_cuda kills soak comparison mutations cuda ptx registers
 #
 # The last three need nvcc and no GPU; STORYLM_UPDATE_REGISTERS=1 lets registers write its budget anew.
 set -euo pipefail
