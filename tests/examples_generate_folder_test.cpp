@@ -275,12 +275,12 @@ void write_sentencepiece_folder(const std::filesystem::path& folder, const boost
   }
   train_sentencepiece(sentences, {.vocab_size = 150, .byte_fallback = false}).save(folder / "tokenizer.model");
   write_json(folder / "tokenizer_config.json", tokenizer_config);
-  write_json(folder / "added_tokens.json", boost::json::object{{"<|end_of_turn|>", 150}});
+  write_json(folder / "added_tokens.json", boost::json::object{{"<|end_of_turn|>", 150}, {"<|im_start|>", 151}});
 }
 
 TEST_CASE("SentencePiece: BOS as the folder says; ids that the tokenizer does not have are never drawn") {
   const TemporaryFolder parent;
-  write_sentencepiece_folder(parent / "usual", {{"additional_special_tokens", {"<|end_of_turn|>"}}});
+  write_sentencepiece_folder(parent / "usual", {{"additional_special_tokens", {"<|end_of_turn|>", "<|im_start|>"}}});
   const std::vector<std::string> flags{"--gen-quantity",    "20", "--gen-topk", "0",
                                        "--gen-temperature", "3",  "--seed",     "9"};
   const Result all = generate(parent / "usual", flags);
@@ -301,7 +301,7 @@ TEST_CASE("SentencePiece: BOS as the folder says; ids that the tokenizer does no
   const program::ModelSource source(parent / "usual");
   const LoadedTokenizer loaded = source.tokenizer();
   CHECK(loaded.adds_bos);
-  CHECK(loaded.tokenizer.vocab_size() == 151);
+  CHECK(loaded.tokenizer.vocab_size() == 152);
   const GenerateOptions options = source.generate_options(loaded.tokenizer, {.top_k = 4});
   CHECK(options.sampler.top_k == 4);
   CHECK(options.ends(2));
@@ -309,7 +309,8 @@ TEST_CASE("SentencePiece: BOS as the folder says; ids that the tokenizer does no
   CHECK(!options.ends(1));
   const std::set<token_t> banned(options.banned.begin(), options.banned.end());
   CHECK(banned.size() == options.banned.size());
-  for (const token_t id : {0, 1, 3, 151, 400, 511}) CHECK(banned.contains(id));
+  // Beyond UNK, BOS, PAD and ids without a token: 151, which begins what someone says.
+  for (const token_t id : {0, 1, 3, 151, 152, 400, 511}) CHECK(banned.contains(id));
   for (const token_t id : {2, 4, 149, 150}) CHECK(!banned.contains(id));
 }
 
