@@ -118,6 +118,12 @@ TEST_CASE("GPT-2's kind: BOS and EOS that nothing names are <|endoftext|> for GP
   CHECK(other.eos() == -1);
   CHECK(with_config(R"({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})").eos() == 0);
 
+  // Of the space before a text other classes ask tokenizer.json.
+  const std::string space = R"(", "add_prefix_space": true})";
+  const Ids bare = with_config("{}").encode("the dog");
+  CHECK(with_config(R"({"tokenizer_class": "PreTrainedTokenizerFast)" + space).encode("the dog") == bare);
+  CHECK(with_config(R"({"tokenizer_class": "GPT2Tokenizer)" + space).encode("the dog") != bare);
+
   // The vocabulary need not have it: tokenizer_config.json may add it.
   const TemporaryFolder without;
   write_bytes(without / "vocab.json", [&] {

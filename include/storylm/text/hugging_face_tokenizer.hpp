@@ -162,7 +162,11 @@ inline void expect_template(const io::TokenizerJson& json, const NamedTokens& na
   } else {
     file = io::read_vocab_and_merges(folder / "vocab.json", folder / "merges.txt");
   }
-  if (config.add_prefix_space.has_value()) file.options.add_prefix_space = *config.add_prefix_space;
+  const std::string& stated = config.tokenizer_class;
+  const bool is_gpt2 = stated.empty() || stated == "GPT2Tokenizer" || stated == "GPT2TokenizerFast";
+  if (config.add_prefix_space.has_value() && (is_gpt2 || json.name.empty())) {  // others go by tokenizer.json
+    file.options.add_prefix_space = *config.add_prefix_space;
+  }
 
   OwnVocabulary own;
   for (const auto& [token, id] : file.pairs.vocabulary) own.add(token, id);
@@ -172,8 +176,6 @@ inline void expect_template(const io::TokenizerJson& json, const NamedTokens& na
     return std::any_of(tokens.begin(), tokens.end(), [&](const auto& token) { return token.text == end_of_text; });
   };
   const bool has_it = own.id_of(end_of_text).has_value() || in(json.added) || in(config.added);
-  const std::string& stated = config.tokenizer_class;
-  const bool is_gpt2 = stated.empty() || stated == "GPT2Tokenizer" || stated == "GPT2TokenizerFast";
   for (std::optional<std::string>* const token : {&config.bos, &config.eos}) {
     if (!token->has_value() && has_it && is_gpt2) *token = end_of_text;
   }
