@@ -295,6 +295,18 @@ TEST_CASE("bad flags and files end with one clear line and exit code 2") {
   refused({"--max-tokens", "3"}, "a story of run/checkpoint.safetensors may have 3");
   refused({"--baseline", reference("llama"), "--baseline-temperature", "-1"}, "temperature must be");
   refused({"--judge-dtype", "float8"}, "float8");
+  // A checkpoint without its tokenizer: the flag that names one, where there is such a flag.
+  const std::string checkpoint = (runs() / "run/checkpoint.safetensors").string();
+  const std::string alone = (folder / "alone.safetensors").string();
+  std::filesystem::copy_file(checkpoint, alone);
+  refused({"--baseline", alone}, "beside the checkpoint: put it there");
+  const auto lost = [&](const std::string& writer, const std::string& judge) {
+    return run("compare_stories",
+               {"--checkpoint-path", writer, "--judge", judge, "--output-dir", (folder / "out").string()})
+        .err;
+  };
+  CHECK(contains(lost(alone, checkpoint), "say where it is with --tokenizer-path"));
+  CHECK(contains(lost(checkpoint, alone), "say where it is with --judge-tokenizer-path"));
 }
 
 TEST_CASE("--help explains every flag") {
