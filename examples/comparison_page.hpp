@@ -137,7 +137,8 @@ inline std::string comparison_html(const Comparison& comparison) {
   for (const std::string& note : table::notes(comparison)) paragraph(note);
   paragraph(
       "Perplexity is over tokens, the exponential of the mean negative log-likelihood (nll, in nats) that the judge "
-      "gives a token; its interval is that of the standard error of the mean over stories, by Student's t. All rows draw "
+      "gives a token; its interval is that of the standard error of the mean over stories, by Student's t. All rows "
+      "draw "
       "with one seed, so they are not independent samples: the error of a difference of two rows does not follow from "
       "theirs. \"Ppl of stories\" is the mean of the stories' own perplexities. Tokens/s is the speed of writing.");
   html += "<h2>The first story of each row</h2>\n";

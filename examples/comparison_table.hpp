@@ -70,7 +70,8 @@ struct TableRow {
   [[nodiscard]] double tokens_per_second() const {
     return seconds > 0.0 ? static_cast<double>(drawn) / seconds : std::numeric_limits<double>::quiet_NaN();
   }
-  /// Perplexity at the ends of the interval of 95 % of the mean loss, stories being the sample; NaN where there is none.
+  /// Perplexity at the ends of the interval of 95 % of the mean loss, stories being the sample; NaN where there is
+  /// none.
   [[nodiscard]] std::array<double, 2> interval() const {
     const double errors = errors_of_95_percent(summary.stories - summary.skipped) * summary.standard_error;
     return {std::exp(summary.mean_nll - errors), std::exp(summary.mean_nll + errors)};

@@ -179,8 +179,8 @@ class ModelSource {
     std::filesystem::path path = given;
     if (path.empty()) {
       path = is_folder() ? path_ : path_.parent_path() / "bpe.model";
-      expects<ArgumentError>(std::filesystem::exists(path), op, "there is no ", path, " beside the checkpoint: ",
-                             flag.empty() ? "put it there" : "say where it is with ", flag);
+      expects<ArgumentError>(std::filesystem::exists(path), op, "there is no ", path,
+                             " beside the checkpoint: ", flag.empty() ? "put it there" : "say where it is with ", flag);
     }
     storylm::LoadedTokenizer loaded = storylm::load_tokenizer(path);
     const storylm::index_t found = loaded.tokenizer.vocab_size();

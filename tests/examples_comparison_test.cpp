@@ -307,9 +307,9 @@ TEST_CASE("intervals are those of Student's t with a degree of freedom less than
   CHECK(std::isnan(program::errors_of_95_percent(0)));
   CHECK(std::isnan(program::errors_of_95_percent(1)));
   // Quantiles of 97.5 %, from tables.
-  const std::vector<std::pair<index_t, double>> degrees{{1, 12.706},  {2, 4.303},  {3, 3.182},  {4, 2.776},
-                                                        {5, 2.571},   {6, 2.447},  {9, 2.262},  {19, 2.093},
-                                                        {30, 2.042},  {99, 1.984}, {1000000, 1.960}};
+  const std::vector<std::pair<index_t, double>> degrees{{1, 12.706}, {2, 4.303},  {3, 3.182},      {4, 2.776},
+                                                        {5, 2.571},  {6, 2.447},  {9, 2.262},      {19, 2.093},
+                                                        {30, 2.042}, {99, 1.984}, {1000000, 1.960}};
   for (const auto& [freedom, t] : degrees) {
     CAPTURE(freedom);
     CHECK(std::abs(program::errors_of_95_percent(freedom + 1) - t) < 2e-3);
