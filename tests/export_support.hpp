@@ -6,17 +6,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <string>
 #include <vector>
 
 #include <storylm/io/model_file.hpp>
 #include <storylm/nn/transformer_stack.hpp>
-#include <storylm/tensor/packed.hpp>
 #include <storylm/text/sentencepiece_trainer.hpp>
 
 #include "family_configs.hpp"
 #include "io_model_support.hpp"
+#include "logits_support.hpp"
 
 namespace storylm::test {
 
@@ -49,20 +48,6 @@ void scatter(Stack& model, std::uint64_t seed) {
     for (float& v : values) v = static_cast<float>((scale ? 1.0 : 0.0) + 0.2 * random.normal());
     p.assign(values);
   });
-}
-
-/// (tokens, vocab_size)
-template <class Stack>
-std::vector<float> logits_of(const Stack& model, std::span<const token_t> ids) {
-  const auto tokens = static_cast<index_t>(ids.size());
-  Packed<Cpu> batch({.tokens = tokens, .sequences = 1, .longest = tokens}, model.device());
-  const std::vector<token_t> targets(ids.size(), no_target);
-  batch.append(ids, targets, 0);
-  auto cache = model.make_inference_cache(batch.capacity());
-  const Pass<Cpu> pass{.device = model.device(), .batch = batch.view()};
-  Tensor<float, Cpu> logits({tokens, model.shape().vocab_size}, model.device());
-  model.logits(model.hidden(pass, cache), logits.matrix(), pass);
-  return logits.to_host();
 }
 
 inline std::vector<token_t> random_ids(std::size_t count, index_t vocab_size) {

@@ -24,6 +24,8 @@
 #include <storylm/text/sentencepiece_trainer.hpp>
 
 #include "../examples/program.hpp"
+#include "family_configs.hpp"
+#include "logits_support.hpp"
 
 namespace {
 
@@ -44,37 +46,24 @@ struct Case {
   bool lowercase = false;
 };
 
-constexpr TransformerConfig llama = {.vocab_size = 600,
-                                     .d_model = 96,
-                                     .d_ff = 200,
-                                     .n_layers = 3,
-                                     .n_heads = 6,
-                                     .n_kv_heads = 2,
-                                     .head_dim = 32,
-                                     .max_len = 1024,
-                                     .norm = NormKind::rms_norm,
-                                     .pre_norm = true,
-                                     .feed_forward = FeedForwardKind::swiglu,
-                                     .positions = PositionKind::rope_half,
-                                     .tie_head = true,
-                                     .qkv_bias = false,
-                                     .attention_out_bias = false,
-                                     .feed_forward_bias = false,
-                                     .head_bias = false};
-constexpr TransformerConfig gpt2 = {.vocab_size = 600,
-                                    .d_model = 96,
-                                    .d_ff = 200,
-                                    .n_layers = 3,
-                                    .n_heads = 6,
-                                    .max_len = 1024,
-                                    .pre_norm = true,
-                                    .feed_forward = FeedForwardKind::gelu_tanh,
-                                    .positions = PositionKind::learned,
-                                    .tie_head = true,
-                                    .head_bias = false};
+constexpr test::FamilySizes sizes{
+    .vocab_size = 600, .d_model = 96, .d_ff = 200, .n_heads = 6, .max_len = 1024, .head_dim = 32, .window = 64};
+constexpr TransformerConfig deeper(TransformerConfig config) {
+  config = test::resized(config, sizes);
+  config.n_layers = 3;
+  return config;
+}
+constexpr TransformerConfig mistral = deeper(test::llama_config);
+constexpr TransformerConfig llama = [] {
+  TransformerConfig config = mistral;
+  config.sliding_window = 0;
+  config.tie_head = true;
+  return config;
+}();
+constexpr TransformerConfig gpt2 = deeper(test::gpt2_config);
 
 std::vector<Case> cases() {
-  std::vector<Case> all{{"llama_gqa", llama}, {"llama_pairs", llama}, {"mistral", llama},
+  std::vector<Case> all{{"llama_gqa", llama}, {"llama_pairs", llama}, {"mistral", mistral},
                         {"gpt2", gpt2},       {"gpt2_relu", gpt2},    {"reference", gpt2}};
   TransformerConfig& pairs = all[1].config;  // rotated side by side, all biases, an own head
   pairs.positions = PositionKind::rope_interleaved;
@@ -82,8 +71,6 @@ std::vector<Case> cases() {
   pairs.tie_head = false;
   pairs.qkv_bias = pairs.attention_out_bias = pairs.feed_forward_bias = true;
   all[1].lowercase = true;
-  all[2].config.sliding_window = 64;
-  all[2].config.tie_head = false;
   all[3].lowercase = true;
   all[4].config.feed_forward = FeedForwardKind::relu;
   all[4].config.tie_head = false;
@@ -134,19 +121,6 @@ std::vector<token_t> text_ids(const SentencePieceTokenizer& tokenizer, const std
   return ids;
 }
 
-template <class Stack>
-std::vector<float> logits_of(const Stack& model, std::span<const token_t> ids) {
-  const auto tokens = static_cast<index_t>(ids.size());
-  Packed<Cpu> batch({.tokens = tokens, .sequences = 1, .longest = tokens}, model.device());
-  const std::vector<token_t> targets(ids.size(), no_target);
-  batch.append(ids, targets, 0);
-  auto cache = model.make_inference_cache(batch.capacity());
-  const Pass<Cpu> pass{.device = model.device(), .batch = batch.view()};
-  Tensor<float, Cpu> logits({tokens, model.shape().vocab_size}, model.device());
-  model.logits(model.hidden(pass, cache), logits.matrix(), pass);
-  return logits.to_host();
-}
-
 void make(const Case& wanted, const Flags& flags, const std::vector<std::string>& text,
           const std::vector<std::string>& lines) {
   const std::filesystem::path folder = flags.output_dir / wanted.name;
@@ -172,7 +146,7 @@ void make(const Case& wanted, const Flags& flags, const std::vector<std::string>
     io::add_model(writer, model);
     writer.save(folder / "checkpoint.safetensors");
 
-    const std::vector<float> logits = logits_of(model, ids);
+    const std::vector<float> logits = test::logits_of(model, ids);
     Generator<Stack> generator(model, 1);
     const std::string prompt_text = tokenizer.normalise(text.front().substr(0, text.front().find(' ', 60)));
     std::vector<token_t> prompt{tokenizer.bos()};

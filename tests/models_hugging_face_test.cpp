@@ -13,7 +13,9 @@
 #include <storylm/generate/generator.hpp>
 #include <storylm/io/hugging_face.hpp>
 #include <storylm/models/transformer_lm.hpp>
-#include <storylm/tensor/packed.hpp>
+
+#include "family_configs.hpp"
+#include "logits_support.hpp"
 
 using namespace storylm;
 
@@ -33,20 +35,6 @@ struct Reference {
   }
   io::SafetensorsFile file;
 };
-
-/// Logits (tokens, vocab_size) of one text.
-template <class Stack>
-std::vector<float> logits_of(const Stack& model, const std::vector<token_t>& ids) {
-  const auto tokens = static_cast<index_t>(ids.size());
-  const Capacity capacity{.tokens = tokens, .sequences = 1, .longest = tokens};
-  Packed<Cpu> batch(capacity, Cpu{});
-  batch.append(ids, std::vector<token_t>(ids.size(), no_target), 0);
-  auto cache = model.make_inference_cache(capacity);
-  const Pass<Cpu> pass{.device = Cpu{}, .batch = batch.view()};
-  Tensor<float, Cpu> logits({tokens, model.shape().vocab_size}, Cpu{});
-  model.logits(model.hidden(pass, cache), logits.matrix(), pass);
-  return logits.to_host();
-}
 
 double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
   REQUIRE(a.size() == b.size());
@@ -69,7 +57,7 @@ TransformerConfig compare(const std::string& name) {
 
   const auto ids = reference.get<token_t>("ids");
   CHECK(ids.size() == 300);
-  const std::vector<float> logits = logits_of(model, ids);
+  const std::vector<float> logits = test::logits_of(model, ids);
   const auto vocab_size = static_cast<std::size_t>(folder.config().vocab_size);
   std::vector<float> kept;  // of each token: every 32nd logit, and a sum that all of them are part of
   std::vector<float> sums;
@@ -125,23 +113,9 @@ TEST_CASE("Mistral agrees with transformers: grouped queries, beyond its window,
 }
 
 TEST_CASE("A folder loads into a TransformerLM of its config, and no other") {
-  constexpr TransformerConfig mistral = {.vocab_size = 512,
-                                         .d_model = 32,
-                                         .d_ff = 64,
-                                         .n_layers = 2,
-                                         .n_heads = 4,
-                                         .n_kv_heads = 2,
-                                         .head_dim = 16,
-                                         .max_len = 512,
-                                         .sliding_window = 64,
-                                         .norm = NormKind::rms_norm,
-                                         .pre_norm = true,
-                                         .feed_forward = FeedForwardKind::swiglu,
-                                         .positions = PositionKind::rope_half,
-                                         .qkv_bias = false,
-                                         .attention_out_bias = false,
-                                         .feed_forward_bias = false,
-                                         .head_bias = false};
+  constexpr TransformerConfig mistral = test::resized(
+      test::llama_config,
+      {.vocab_size = 512, .d_model = 32, .d_ff = 64, .n_heads = 4, .max_len = 512, .head_dim = 16, .window = 64});
   const io::HuggingFaceFolder folder(folders / "mistral");
   TransformerLM<mistral> model(Cpu{}, folder.options(), nn::Gradients::no);
   CHECK_NOTHROW(folder.load_into(model));

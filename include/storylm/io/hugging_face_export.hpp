@@ -81,36 +81,34 @@ inline std::string llama_architecture(const TransformerConfig& c) {
   return name;
 }
 
-/// @throws ArgumentError
-inline void check_gpt2(const TransformerConfig& c) {
-  const ArchitectureCheck check(c, "GPT2LMHeadModel");
+/// What blocks of GPT-2 and of torch.nn.TransformerEncoder have in common. @throws ArgumentError
+inline void check_plain_blocks(const ArchitectureCheck& check, const TransformerConfig& c) {
   check.require(c.norm == NormKind::layer_norm, "norm", "layer_norm");
   check.require(c.n_kv_heads == c.n_heads, "n_kv_heads", "as many heads of keys and values as of queries");
   check.require(c.head_dim * c.n_heads == c.d_model, "head_dim", "heads of d_model / n_heads columns");
   check.require(c.sliding_window == 0 || c.sliding_window >= c.max_len, "sliding_window", "none");
-  check.require(!c.scale_embedding, "scale_embedding", "no factor at the embedding");
   check.require(c.qkv_bias, "qkv_bias", "a bias there");
   check.require(c.attention_out_bias, "attention_out_bias", "a bias there");
   check.require(c.feed_forward_bias, "feed_forward_bias", "a bias there");
   check.require(c.norm_bias, "norm_bias", "a bias there");
+}
+
+/// @throws ArgumentError
+inline void check_gpt2(const TransformerConfig& c) {
+  const ArchitectureCheck check(c, "GPT2LMHeadModel");
+  check_plain_blocks(check, c);
+  check.require(!c.scale_embedding, "scale_embedding", "no factor at the embedding");
   check.require(!c.head_bias, "head_bias", "no bias at the head");
 }
 
 /// What torch.nn.TransformerEncoder between an Embedding and a Linear can be. @throws ArgumentError
 inline void check_encoder(const TransformerConfig& c) {
   const ArchitectureCheck check(c, "torch.nn.TransformerEncoder");
-  check.require(c.norm == NormKind::layer_norm, "norm", "layer_norm");
+  check_plain_blocks(check, c);
   check.require(c.feed_forward == FeedForwardKind::relu || c.feed_forward == FeedForwardKind::gelu_erf, "feed_forward",
                 "relu or gelu_erf");
   check.require(c.positions == PositionKind::sinusoidal, "positions", "none, and its loader adds sinusoidal ones");
-  check.require(c.n_kv_heads == c.n_heads, "n_kv_heads", "as many heads of keys and values as of queries");
-  check.require(c.head_dim * c.n_heads == c.d_model, "head_dim", "heads of d_model / n_heads columns");
-  check.require(c.sliding_window == 0 || c.sliding_window >= c.max_len, "sliding_window", "none");
   check.require(!c.tie_head, "tie_head", "a head of its own");
-  check.require(c.qkv_bias, "qkv_bias", "a bias there");
-  check.require(c.attention_out_bias, "attention_out_bias", "a bias there");
-  check.require(c.feed_forward_bias, "feed_forward_bias", "a bias there");
-  check.require(c.norm_bias, "norm_bias", "a bias there");
   check.require(c.head_bias, "head_bias", "a bias there");
 }
 
