@@ -67,11 +67,6 @@ const std::filesystem::path& runs() {
 }
 std::string reference(const char* name) { return STORYLM_TEST_DIR "/reference/hugging_face/" + std::string(name); }
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
 std::vector<std::string> command(const std::string& program, const std::vector<std::string>& flags) {
   std::vector<std::string> all{STORYLM_BIN_DIR "/" + program};
   all.insert(all.end(), flags.begin(), flags.end());

@@ -13,6 +13,7 @@
 
 #include "export_support.hpp"
 #include "io_support.hpp"
+#include "process_support.hpp"
 
 using namespace storylm;
 using namespace storylm::test;
@@ -22,11 +23,6 @@ namespace {
 
 using Llama = nn::TransformerStack<float, Cpu, nn::RmsNorm, nn::SwiGlu>;
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
 Result run(const std::string& program, const std::string& flags, const std::string& before = "") {
   const TemporaryFolder folder;
   const std::string command = before + "'" STORYLM_BIN_DIR "/" + program + "' " + flags + " > '" +

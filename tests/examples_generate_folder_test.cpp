@@ -34,17 +34,6 @@ namespace {
 const std::filesystem::path references = std::filesystem::path(STORYLM_TEST_DIR) / "reference/hugging_face";
 constexpr std::size_t prompt_tokens = 8;
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-  [[nodiscard]] std::vector<std::string> lines() const {
-    std::vector<std::string> all;
-    std::istringstream text(out);
-    for (std::string line; std::getline(text, line);) all.push_back(line);
-    return all;
-  }
-};
 Result generate(const std::filesystem::path& model, const std::vector<std::string>& flags) {
   const TemporaryFolder folder;
   std::vector<std::string> arguments{STORYLM_BIN_DIR "/generate_stories", "--checkpoint-path", model.string()};

@@ -24,6 +24,7 @@
 
 #include "../examples/story_text.hpp"
 #include "io_support.hpp"
+#include "process_support.hpp"
 
 using namespace storylm;
 using namespace storylm::test;
@@ -82,17 +83,6 @@ std::string checkpoint() {
   return "--checkpoint-path '" + (run_folder() / "run/checkpoint.safetensors").string() + "' ";
 }
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-  [[nodiscard]] std::vector<std::string> lines() const {
-    std::vector<std::string> all;
-    std::istringstream text(out);
-    for (std::string line; std::getline(text, line);) all.push_back(line);
-    return all;
-  }
-};
 Result generate(const std::string& flags, const std::string& prefix = "", const std::string& out = "") {
   const TemporaryFolder folder;
   const std::string command = prefix + " '" STORYLM_BIN_DIR "/generate_stories' " + flags + " > '" +

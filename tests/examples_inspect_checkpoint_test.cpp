@@ -25,11 +25,6 @@ using namespace storylm::test;
 
 namespace {
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
 Result inspect(const std::vector<std::string>& flags) {
   const TemporaryFolder folder;
   std::vector<std::string> all{STORYLM_BIN_DIR "/inspect_checkpoint"};

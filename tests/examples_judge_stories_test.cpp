@@ -19,6 +19,7 @@
 
 #include "../examples/story_files.hpp"
 #include "io_support.hpp"
+#include "process_support.hpp"
 
 using namespace storylm;
 using namespace storylm::test;
@@ -67,11 +68,6 @@ const TemporaryFolder& made_folder() {
 std::string path(const std::string& name) { return "'" + (made_folder() / name).string() + "' "; }
 std::string judge_flag() { return "--judge " + path("run/checkpoint.safetensors"); }
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
 Result judge(const std::string& flags, const std::string& prefix = "", const std::string& out = "") {
   const TemporaryFolder folder;
   const std::string command = prefix + " '" STORYLM_BIN_DIR "/judge_stories' " + flags + " > '" +

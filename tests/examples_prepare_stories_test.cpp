@@ -20,17 +20,12 @@
 #include <storylm/text/sentencepiece.hpp>
 
 #include "io_support.hpp"
+#include "process_support.hpp"
 
 using namespace storylm;
 using namespace storylm::test;
 
 namespace {
-
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
 
 /// Runs `prefix prepare_stories flags`.
 Result prepare(const std::string& flags, const std::string& prefix = "") {

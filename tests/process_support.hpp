@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -18,6 +19,20 @@
 #include <unistd.h>
 
 namespace storylm::test {
+
+/// How a program ended and what it said.
+struct Result {
+  int code = -1;
+  std::string out;
+  std::string err;
+  /// Of its standard output.
+  [[nodiscard]] std::vector<std::string> lines() const {
+    std::vector<std::string> all;
+    std::istringstream text(out);
+    for (std::string line; std::getline(text, line);) all.push_back(line);
+    return all;
+  }
+};
 
 /// A running program. Its standard output goes to a file, its standard error to another or to the test's.
 class Process {

@@ -26,12 +26,6 @@
 
 namespace storylm::test {
 
-struct Result {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
-
 /// Runs a line of shell.
 inline Result shell(const std::string& command) {
   const TemporaryFolder folder;
