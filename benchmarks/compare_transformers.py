@@ -90,12 +90,14 @@ def page_text(results):
     head = (f"{machine['processor']}, {machine['cores']} cores; transformers {results['transformers']}, {results['date']}; median of "
             f"{results['rounds']} rounds. Scoring: stories of {results['length'] // 3} to {results['length']} tokens, ours packed, "
             "transformers' sorted and padded in batches of the size that was fastest. Writing: one story of "
-            f"{results['length']} tokens, greedily, both with a cache.")
+            f"{results['length']} tokens, greedily, both with a cache. The machine's best is measured when our program starts; on a "
+            "machine shared with others memory bandwidth is not the same an instant later, and shares above 100 % say no more than that.")
     return "\n\n".join([
         head,
         report.table(["model", "dtype", "task", "threads", "storylm tokens/s", "transformers tokens/s", "ours / theirs",
                       "of the machine's best"], rows),
-        "Memory of loading (the folder is in bfloat16; GB that the process grows by, and seconds):",
+        "Memory of loading (the folder is in bfloat16; GB that the peak of the process grows by, and seconds; transformers' imports have a "
+        "peak of their own, below which growth does not show, and its weights stay mapped from the file):",
         report.table(["model", "dtype", "weights, GB", "storylm GB", "storylm s", "transformers GB", "transformers s"], loads)])
 
 
