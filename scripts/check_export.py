@@ -172,11 +172,11 @@ def check_llama_cpp(name, program, model, pieces, computed, report):
 
 
 def spelling(piece):
-    """The bytes of a piece as llama.cpp prints it: nothing for control tokens."""
+    """The bytes of a piece as llama.cpp prints it: nothing for control tokens, and for the byte 0, at which its texts end."""
     if piece in ("<s>", "</s>", "<pad>", "<unk>"):
         return b""
     byte = re.fullmatch("<0x([0-9A-F]{2})>", piece)
-    return bytes([int(byte.group(1), 16)]) if byte else piece.replace("\u2581", " ").encode()
+    return bytes([int(byte.group(1), 16)]).replace(b"\0", b"") if byte else piece.replace("\u2581", " ").encode()
 
 
 def load_computed(path):
